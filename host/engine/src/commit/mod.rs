@@ -1,0 +1,5 @@
+//! The commit protocol: an epoch's life as a table of states and events.
+
+pub mod machine;
+pub mod token;
+pub mod verdict;

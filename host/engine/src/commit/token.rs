@@ -1,0 +1,64 @@
+//! The mark that a transaction leaves in the metadata of the offsets it commits: who, and which transaction. Read back after a
+//! commit in doubt, it says whether that commit took place.
+
+/// Format 1: `1 <instance> <worker> <run> <number>`, separated by single spaces. Instance names have no spaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    pub instance: String,
+    pub worker: u32,
+    /// Drawn at random when the worker started.
+    pub run: u64,
+    /// Of the transaction within the run.
+    pub number: u64,
+}
+
+impl Token {
+    pub fn to_metadata(&self) -> String {
+        format!(
+            "1 {} {} {:016x} {}",
+            self.instance, self.worker, self.run, self.number
+        )
+    }
+
+    /// None for metadata that isn't ours.
+    pub fn from_metadata(metadata: &str) -> Option<Self> {
+        let mut parts = metadata.split(' ');
+        let (format, instance) = (parts.next()?, parts.next()?);
+        let (worker, run, number) = (parts.next()?, parts.next()?, parts.next()?);
+        if format != "1" || parts.next().is_some() {
+            return None;
+        }
+        Some(Self {
+            instance: instance.into(),
+            worker: worker.parse().ok()?,
+            run: u64::from_str_radix(run, 16).ok()?,
+            number: number.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_from_metadata() {
+        let token = Token {
+            instance: "host-1".into(),
+            worker: 3,
+            run: 0xfe,
+            number: 12,
+        };
+        assert_eq!(token.to_metadata(), "1 host-1 3 00000000000000fe 12");
+        assert_eq!(Token::from_metadata(&token.to_metadata()), Some(token));
+        for other in [
+            "",
+            "1",
+            "2 a 3 00fe 12",
+            "1 a 3 zz 12",
+            "1 a 3 00fe 12 more",
+        ] {
+            assert_eq!(Token::from_metadata(other), None, "{other}");
+        }
+    }
+}

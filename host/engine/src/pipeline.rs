@@ -1,0 +1,135 @@
+//! A pipeline as the engine sees it: names resolved to indices, steps in an order in which inputs come first, nothing left
+//! to check. Built by the server from the pipeline file; never changed afterwards.
+//!
+//! Invariant: every index in it is in range, the graph has no cycle, and `steps` is in topological order.
+
+use std::time::Duration;
+
+/// Index of a step in [`Pipeline::steps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId(pub usize);
+
+/// Index of a sink in [`Pipeline::sinks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SinkId(pub usize);
+
+/// Index of a source in [`Pipeline::sources`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub usize);
+
+/// Index of a map in [`Pipeline::maps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MapId(pub usize);
+
+/// Index of a source topic in [`Pipeline::topics`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicId(pub usize);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pipeline {
+    /// Consumer group, and the first part of every name that the pipeline gives to something in Kafka.
+    pub name: String,
+    pub guarantee: Guarantee,
+    /// From the first record of an epoch to the start of its commit.
+    pub interval: Duration,
+    pub sources: Vec<Source>,
+    /// Every topic of every source. A topic belongs to one source only.
+    pub topics: Vec<SourceTopic>,
+    /// In topological order.
+    pub steps: Vec<Step>,
+    /// In the order of the pipeline file, which is the order in which records of one origin reach Kafka.
+    pub sinks: Vec<Sink>,
+    pub maps: Vec<Map>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    ExactlyOnce,
+    AtLeastOnce,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    pub name: String,
+    pub start: Start,
+}
+
+/// Where a source begins when the group has never committed an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceTopic {
+    pub source: SourceId,
+    pub topic: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub name: String,
+    /// In the order of the pipeline file: records of one source offset meet in that order.
+    pub inputs: Vec<Input>,
+    pub on_error: OnError,
+}
+
+/// One name in an `inputs` list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// As the pipeline file names it: `events`, `parse`, `parse.adults`.
+    pub name: String,
+    pub from: From,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    Source(SourceId),
+    /// The port is empty for the default one.
+    Step {
+        step: StepId,
+        port: String,
+    },
+}
+
+/// What becomes of a record that a step or sink can't take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// Everything up to the record is committed, then its task stops.
+    Fail,
+    /// Counted, logged and left out.
+    Skip,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sink {
+    pub name: String,
+    pub inputs: Vec<Input>,
+    pub target: Target,
+    pub on_error: OnError,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Topic(String),
+    Map(MapId),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Map {
+    pub name: String,
+}
+
+impl Pipeline {
+    /// The compacted topic that keeps a map: `<pipeline>.<map>.changelog`.
+    pub fn changelog(&self, map: MapId) -> String {
+        format!("{}.{}.changelog", self.name, self.maps[map.0].name)
+    }
+
+    /// Whether all source topics must have the same number of partitions: a task that owns map partitions owns that number in
+    /// every topic.
+    pub fn co_partitioned(&self) -> bool {
+        !self.maps.is_empty()
+    }
+}

@@ -1,0 +1,68 @@
+//! What a worker has done, counted. An epoch's counts join the total when it is committed, so that a replay counts nothing twice.
+
+use std::collections::BTreeMap;
+
+use crate::pipeline::Pipeline;
+use crate::record::Columns;
+use crate::task::run::{Ran, Sent};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Records consumed and dealt with.
+    pub records: u64,
+    /// Bytes of their keys, values and headers.
+    pub bytes: u64,
+    /// By sink, in the pipeline's order.
+    pub sent: Vec<Sent>,
+    /// Records left out or stopped at, by step or sink.
+    pub failures: BTreeMap<String, u64>,
+    pub committed: u64,
+    pub aborted: u64,
+    pub in_doubt: u64,
+}
+
+impl Tally {
+    pub fn new(pipeline: &Pipeline) -> Self {
+        Self {
+            sent: vec![Sent::default(); pipeline.sinks.len()],
+            ..Self::default()
+        }
+    }
+
+    /// Counts a batch.
+    pub fn count(&mut self, ran: &Ran, batch: &Columns, pipeline: &Pipeline) {
+        assert_eq!(ran.sent.len(), pipeline.sinks.len());
+        self.records += ran.records as u64;
+        self.bytes += batch.bytes() as u64;
+        for (total, sent) in self.sent.iter_mut().zip(&ran.sent) {
+            total.records += sent.records;
+            total.bytes += sent.bytes;
+        }
+        for failure in &ran.failures {
+            *self.failures.entry(failure.at.clone()).or_default() += 1;
+        }
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.bytes += other.bytes;
+        for (total, sent) in self.sent.iter_mut().zip(&other.sent) {
+            total.records += sent.records;
+            total.bytes += sent.bytes;
+        }
+        for (at, count) in &other.failures {
+            *self.failures.entry(at.clone()).or_default() += count;
+        }
+        self.committed += other.committed;
+        self.aborted += other.aborted;
+        self.in_doubt += other.in_doubt;
+    }
+
+    pub fn clear(&mut self) {
+        let sinks = self.sent.len();
+        *self = Self {
+            sent: vec![Sent::default(); sinks],
+            ..Self::default()
+        };
+    }
+}

@@ -1,0 +1,125 @@
+//! Records that a step or a sink can't take, and finding them: a plugin call that fails as a whole is halved until the record
+//! stands alone.
+//!
+//! Invariant: bisection never changes an order. The parts of a batch are answered in the order of its records.
+
+use crate::pipeline::{OnError, StepId};
+use crate::record::Columns;
+use crate::step::{Batch, CallFailure, Outcome, Plugin};
+
+/// A record left out, or one that stopped its task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordFailure {
+    /// `step "parse"` or `sink "users"`.
+    pub at: String,
+    pub offset: i64,
+    pub reason: String,
+    pub on_error: OnError,
+}
+
+/// Why a task runs no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    pub at: String,
+    pub topic: String,
+    pub partition: u32,
+    pub offset: i64,
+    pub reason: String,
+}
+
+/// The answer to a part of a step's batch.
+#[derive(Debug)]
+pub struct Part {
+    /// Index, in the step's batch, of the part's first record.
+    pub first: u32,
+    pub outcome: Outcome,
+}
+
+/// A failed record of a step's batch.
+#[derive(Debug)]
+pub struct Failed {
+    /// Index in the step's batch.
+    pub index: u32,
+    pub reason: String,
+}
+
+/// Calls the plugin on a batch; where the call fails, on its halves, down to the record that can't be processed.
+///
+/// # Errors
+///
+/// The host's reason where no call could be made at all.
+pub fn process(
+    plugin: &mut impl Plugin,
+    step: StepId,
+    batch: &Batch<'_>,
+    parts: &mut Vec<Part>,
+    failed: &mut Vec<Failed>,
+) -> Result<(), String> {
+    let mut search = Search {
+        plugin,
+        step,
+        parts,
+        failed,
+    };
+    search.process(batch, 0)
+}
+
+struct Search<'a, P> {
+    plugin: &'a mut P,
+    step: StepId,
+    parts: &'a mut Vec<Part>,
+    failed: &'a mut Vec<Failed>,
+}
+
+impl<P: Plugin> Search<'_, P> {
+    fn process(&mut self, batch: &Batch<'_>, first: u32) -> Result<(), String> {
+        let answer = self.plugin.process(self.step, batch).and_then(|outcome| {
+            let wrong = outcome.check(batch.columns.len(), self.plugin.ports(self.step));
+            wrong
+                .map(|()| outcome)
+                .map_err(|wrong| CallFailure::Plugin(format!("its answer is malformed: {wrong}")))
+        });
+        match answer {
+            Ok(mut outcome) => {
+                let failures = outcome.failures.drain(..);
+                self.failed.extend(failures.map(|failure| Failed {
+                    index: first + failure.origin,
+                    reason: failure.reason,
+                }));
+                self.parts.push(Part { first, outcome });
+                Ok(())
+            }
+            Err(CallFailure::Host(reason)) => Err(reason),
+            Err(CallFailure::Plugin(reason)) if batch.columns.len() == 1 => {
+                self.failed.push(Failed {
+                    index: first,
+                    reason,
+                });
+                Ok(())
+            }
+            Err(CallFailure::Plugin(_)) => self.halve(batch, first),
+        }
+    }
+
+    fn halve(&mut self, batch: &Batch<'_>, first: u32) -> Result<(), String> {
+        let middle = batch.columns.len() / 2;
+        let mut at = first;
+        for range in [0..middle, middle..batch.columns.len()] {
+            let columns: Columns = batch.columns.slice(range.clone());
+            let input_of = if batch.input_of.is_empty() {
+                &[]
+            } else {
+                &batch.input_of[range.clone()]
+            };
+            let half = Batch {
+                columns: &columns,
+                input_of,
+                halvings: batch.halvings + 1,
+                ..*batch
+            };
+            self.process(&half, at)?;
+            at += u32::try_from(range.len()).expect("a batch has at most a few thousand records");
+        }
+        Ok(())
+    }
+}

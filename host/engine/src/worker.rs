@@ -1,0 +1,479 @@
+//! A worker's decisions: what its epochs, tasks and partitions do about everything that happens to them.
+//!
+//! The caller owns the loop: it tells [`Worker::on`] what happened and carries out the effects, one by one and in order, before
+//! anything else; some of them answer with another event. Records come by [`Worker::append`] and leave in [`Worker::run`].
+//!
+//! Invariants: partitions are given up only when no transaction is open; a transaction is opened only for work; what a commit
+//! covers is what [`Worker::offsets_to_commit`] said last.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::commit::machine::{self, Action, Reason, Resolution, State};
+use crate::commit::token::Token;
+use crate::commit::verdict::Verdict;
+use crate::pipeline::{Guarantee, Pipeline, TopicId};
+use crate::state::overlay::{Change, Overlay};
+use crate::step::Plugin;
+use crate::tally::Tally;
+use crate::task::failure::Stopped;
+use crate::task::input::Input;
+use crate::task::run::{self, Broken, Origin, Output, Ran, SinkLimits, Surroundings};
+use crate::task::{Task, TaskId, TopicPartition};
+
+/// What a worker is told once.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub pipeline: Arc<Pipeline>,
+    /// Parallel to the pipeline's sinks.
+    pub limits: Vec<SinkLimits>,
+    /// Of every changelog; 1 where there are no maps.
+    pub map_partitions: u32,
+    pub instance: String,
+    pub worker: u32,
+    /// A random number, another one in each life.
+    pub run: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Time went by. `now` counts from any fixed point and never goes back.
+    Tick { now: Duration },
+    /// There is something to run and no transaction open.
+    Work { now: Duration },
+    /// The group gave us these partitions; we had none.
+    Assigned(Vec<TopicPartition>),
+    /// Answers [`Effect::ReadOffsets`].
+    Offsets(Vec<CommittedOffset>),
+    /// The group asks all partitions back; until [`Effect::Unassign`] they are ours.
+    Revoked,
+    /// All partitions are somebody else's already.
+    Lost,
+    /// The open epoch can't be committed.
+    Broken(String),
+    /// Answers [`Effect::Commit`], and [`Effect::Replace`] where that failed for good.
+    Verdict(Verdict),
+    /// Answers [`Effect::Replace`].
+    Replaced,
+    /// Commit what is open, then end.
+    Stop,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Begin,
+    /// Produce [`Worker::changes`], then commit them with [`Worker::offsets_to_commit`]. Answered by a verdict.
+    Commit,
+    /// Drop the producer, initialise another of the same transactional.id. Answered by `Replaced`.
+    Replace,
+    /// Wait for stable committed offsets. Answered by `Offsets`.
+    ReadOffsets(Vec<TopicPartition>),
+    /// Consume these from these offsets on.
+    Assign(Vec<(TopicPartition, i64)>),
+    Unassign,
+    /// Go back to these offsets, and consume where consumption was paused.
+    Seek(Vec<(TopicPartition, i64)>),
+    End(End),
+}
+
+/// Why the loop ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    Stopped,
+    Failed(Reason),
+}
+
+/// A stable committed offset; where the group has none, the one to begin at, with empty metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedOffset {
+    pub partition: TopicPartition,
+    pub offset: i64,
+    pub metadata: String,
+}
+
+/// A place in the worker's inputs, valid until the next effect that assigns or unassigns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(usize);
+
+#[derive(Debug)]
+pub struct Worker {
+    setup: Setup,
+    state: State,
+    inputs: Vec<(TopicPartition, Input)>,
+    tasks: BTreeMap<TaskId, Task>,
+    overlay: Overlay,
+    token: Token,
+    opened: Duration,
+    /// Of the commit under way.
+    closing: Vec<(TopicPartition, i64)>,
+    /// Partitions assigned whose offsets are being read.
+    assigning: bool,
+    leaving: bool,
+    stopping: bool,
+    /// Of the open epoch.
+    epoch: Tally,
+    total: Tally,
+}
+
+impl Worker {
+    pub fn new(setup: Setup) -> Self {
+        let token = Token {
+            instance: setup.instance.clone(),
+            worker: setup.worker,
+            run: setup.run,
+            number: 0,
+        };
+        let tally = Tally::new(&setup.pipeline);
+        Self {
+            overlay: Overlay::new(setup.run),
+            state: State::Ready,
+            inputs: Vec::new(),
+            tasks: BTreeMap::new(),
+            token,
+            opened: Duration::ZERO,
+            closing: Vec::new(),
+            assigning: false,
+            leaving: false,
+            stopping: false,
+            epoch: tally.clone(),
+            total: tally,
+            setup,
+        }
+    }
+
+    /// Takes in what happened and appends what is to be done.
+    pub fn on(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Tick { now } => {
+                if self.is_due(now) {
+                    self.step(machine::Event::Close, effects);
+                }
+            }
+            Event::Work { now } => {
+                self.opened = now;
+                self.token.number += 1;
+                self.step(machine::Event::Begin, effects);
+            }
+            Event::Assigned(partitions) => {
+                assert!(
+                    self.inputs.is_empty(),
+                    "partitions are assigned to a worker that has none"
+                );
+                self.assigning = true;
+                effects.push(Effect::ReadOffsets(partitions));
+            }
+            Event::Offsets(offsets) => self.on_offsets(offsets, effects),
+            Event::Revoked => {
+                self.leaving = true;
+                self.close(effects);
+            }
+            Event::Lost => {
+                self.leaving = true;
+                if self.state == State::Open {
+                    self.step(
+                        machine::Event::Broken("the partitions were lost".into()),
+                        effects,
+                    );
+                }
+            }
+            Event::Broken(why) => self.step(machine::Event::Broken(why), effects),
+            Event::Verdict(verdict) => self.on_verdict(verdict, effects),
+            Event::Replaced => self.step(machine::Event::Replaced, effects),
+            Event::Stop => {
+                self.stopping = true;
+                self.close(effects);
+            }
+        }
+        self.settle(effects);
+    }
+
+    fn close(&mut self, effects: &mut Vec<Effect>) {
+        if self.state == State::Open {
+            self.step(machine::Event::Close, effects);
+        }
+    }
+
+    fn on_verdict(&mut self, verdict: Verdict, effects: &mut Vec<Effect>) {
+        match &verdict {
+            Verdict::Committed(_) => {}
+            Verdict::Aborted(_) => self.total.aborted += 1,
+            Verdict::InDoubt(_) => self.total.in_doubt += 1,
+            Verdict::Fenced(_) | Verdict::Fatal(_) => {}
+        }
+        self.step(machine::Event::Verdict(verdict), effects);
+    }
+
+    fn on_offsets(&mut self, offsets: Vec<CommittedOffset>, effects: &mut Vec<Effect>) {
+        if std::mem::take(&mut self.assigning) {
+            self.inputs = offsets
+                .iter()
+                .map(|at| (at.partition, Input::new(at.offset)))
+                .collect();
+            let pipeline = &self.setup.pipeline;
+            self.tasks = offsets
+                .iter()
+                .map(|at| (at.partition.task(pipeline), Task::default()))
+                .collect();
+            effects.push(Effect::Assign(
+                offsets.iter().map(|at| (at.partition, at.offset)).collect(),
+            ));
+            return;
+        }
+        let found = offsets
+            .iter()
+            .any(|at| Token::from_metadata(&at.metadata).as_ref() == Some(&self.token));
+        let resolution = if found {
+            Resolution::Found
+        } else {
+            Resolution::Absent
+        };
+        if resolution == Resolution::Absent {
+            self.total.aborted += 1;
+            for at in offsets {
+                if let Some((_, input)) = self
+                    .inputs
+                    .iter_mut()
+                    .find(|(partition, _)| *partition == at.partition)
+                {
+                    input.rewind(at.offset);
+                }
+            }
+        }
+        self.step(machine::Event::Resolved(resolution), effects);
+    }
+
+    fn step(&mut self, event: machine::Event, effects: &mut Vec<Effect>) {
+        let (state, actions) = machine::on(self.state, event);
+        self.state = state;
+        for action in actions {
+            match action {
+                Action::Begin => effects.push(Effect::Begin),
+                Action::Commit => effects.push(Effect::Commit),
+                Action::Replace => effects.push(Effect::Replace),
+                Action::ReadOffsets => {
+                    effects.push(Effect::ReadOffsets(
+                        self.inputs.iter().map(|(at, _)| *at).collect(),
+                    ));
+                }
+                Action::Merge => self.merge(),
+                Action::Rewind => self.rewind(effects),
+                Action::End(reason) => effects.push(Effect::End(End::Failed(reason))),
+            }
+        }
+    }
+
+    fn merge(&mut self) {
+        self.overlay.clear();
+        for (at, offset) in std::mem::take(&mut self.closing) {
+            let input = self
+                .inputs
+                .iter_mut()
+                .find(|(partition, _)| *partition == at);
+            input
+                .expect("partitions are kept while a commit is under way")
+                .1
+                .commit(offset);
+        }
+        self.total.add(&self.epoch);
+        self.total.committed += 1;
+        self.epoch.clear();
+    }
+
+    fn rewind(&mut self, effects: &mut Vec<Effect>) {
+        self.overlay.clear();
+        self.closing.clear();
+        self.epoch.clear();
+        for (_, input) in &mut self.inputs {
+            input.rewind(input.committed());
+        }
+        // A task that stopped in the dropped epoch comes to the same record again.
+        for task in self.tasks.values_mut() {
+            task.stopped = None;
+        }
+        if !self.leaving && !self.inputs.is_empty() {
+            effects.push(Effect::Seek(
+                self.inputs
+                    .iter()
+                    .map(|(at, input)| (*at, input.committed()))
+                    .collect(),
+            ));
+        }
+    }
+
+    /// What waited for the end of the epoch.
+    fn settle(&mut self, effects: &mut Vec<Effect>) {
+        if self.state != State::Ready {
+            return;
+        }
+        if std::mem::take(&mut self.leaving) {
+            self.inputs.clear();
+            self.tasks.clear();
+            effects.push(Effect::Unassign);
+        }
+        if std::mem::take(&mut self.stopping) {
+            effects.push(Effect::End(End::Stopped));
+        }
+    }
+
+    /// Where records of a partition go; none where it isn't ours, or its task has stopped.
+    pub fn slot(&self, at: TopicPartition) -> Option<Slot> {
+        let slot = self
+            .inputs
+            .iter()
+            .position(|(partition, _)| *partition == at)?;
+        self.is_running(slot).then_some(Slot(slot))
+    }
+
+    fn is_running(&self, slot: usize) -> bool {
+        let id = self.inputs[slot].0.task(&self.setup.pipeline);
+        self.tasks
+            .get(&id)
+            .is_some_and(|task| task.stopped.is_none())
+    }
+
+    /// Puts a consumed record into its queue. The queue must be run once this has filled it.
+    pub fn append(&mut self, slot: Slot) -> &mut Input {
+        &mut self.inputs[slot.0].1
+    }
+
+    /// Slots with records to run.
+    pub fn waiting(&self) -> Option<Slot> {
+        let waiting = |(_, input): &(TopicPartition, Input)| !input.queue().is_empty();
+        self.inputs.iter().position(waiting).map(Slot)
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether the open epoch should be closed now.
+    pub fn is_due(&self, now: Duration) -> bool {
+        let over = now.saturating_sub(self.opened) >= self.setup.pipeline.interval;
+        self.state == State::Open && (over || self.overlay.is_full())
+    }
+
+    /// The partition whose records go to a slot.
+    pub fn place(&self, slot: Slot) -> TopicPartition {
+        self.inputs[slot.0].0
+    }
+
+    pub fn topic(&self, id: TopicId) -> &str {
+        &self.setup.pipeline.topics[id.0].topic
+    }
+
+    pub fn guarantee(&self) -> Guarantee {
+        self.setup.pipeline.guarantee
+    }
+
+    /// Runs what is queued at a slot. A transaction must be open. `now` is the wall clock in milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// Why the epoch is broken; the caller passes that on as an event.
+    pub fn run(
+        &mut self,
+        slot: Slot,
+        now: i64,
+        plugin: &mut impl Plugin,
+        output: &mut impl Output,
+    ) -> Result<Ran, Broken> {
+        assert_eq!(
+            self.state,
+            State::Open,
+            "records are run in an open transaction"
+        );
+        let (at, input) = &mut self.inputs[slot.0];
+        let pipeline = Arc::clone(&self.setup.pipeline);
+        let topic = &pipeline.topics[at.topic.0];
+        let queued = input.queue().len();
+        let origin = Origin {
+            source: topic.source,
+            topic: &topic.topic,
+            partition: at.partition,
+            now,
+            columns: input.queue(),
+        };
+        let mut around = Surroundings {
+            pipeline: &pipeline,
+            limits: &self.setup.limits,
+            map_partitions: self.setup.map_partitions,
+            plugin,
+            output,
+            overlay: &mut self.overlay,
+        };
+        let ran = run::run(&mut around, &origin)?;
+        self.epoch.count(&ran, origin.columns, &pipeline);
+        if ran.records < queued {
+            let stopper = ran
+                .stopper()
+                .expect("only a failure keeps records from being processed");
+            let stopped = Stopped {
+                at: stopper.at.clone(),
+                topic: topic.topic.clone(),
+                partition: at.partition,
+                offset: stopper.offset,
+                reason: stopper.reason.clone(),
+            };
+            self.tasks.entry(at.task(&pipeline)).or_default().stopped = Some(stopped);
+        }
+        input.processed(ran.records);
+        self.forget_stopped();
+        Ok(ran)
+    }
+
+    /// What waits at a stopped task will be consumed again, once somebody has dealt with the record that stopped it.
+    fn forget_stopped(&mut self) {
+        for slot in 0..self.inputs.len() {
+            if !self.is_running(slot) {
+                self.inputs[slot].1.processed(0);
+            }
+        }
+    }
+
+    /// Partitions of stopped tasks: nothing more of them needs to be consumed.
+    pub fn stopped_partitions(&self) -> Vec<TopicPartition> {
+        let stopped = (0..self.inputs.len()).filter(|&slot| !self.is_running(slot));
+        stopped.map(|slot| self.inputs[slot].0).collect()
+    }
+
+    pub fn stopped(&self) -> impl Iterator<Item = &Stopped> {
+        self.tasks.values().filter_map(|task| task.stopped.as_ref())
+    }
+
+    /// The map changes of the epoch.
+    pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        self.overlay.changes()
+    }
+
+    /// What the commit under way covers: partitions that moved, their new offsets, and the metadata for each. `position` is the
+    /// consumer's.
+    pub fn offsets_to_commit(
+        &mut self,
+        position: impl Fn(TopicPartition) -> Option<i64>,
+    ) -> (Vec<(TopicPartition, i64)>, String) {
+        let offset = |slot: usize, at: TopicPartition, input: &Input| {
+            input.to_commit(position(at).filter(|_| self.is_running(slot)))
+        };
+        let offsets = self
+            .inputs
+            .iter()
+            .enumerate()
+            .map(|(slot, (at, input))| (*at, offset(slot, *at, input), input));
+        let moved = offsets.filter(|(_, offset, input)| *offset > input.committed());
+        self.closing = moved.map(|(at, offset, _)| (at, offset)).collect();
+        (self.closing.clone(), self.token.to_metadata())
+    }
+
+    /// Everything counted since the start, without the open epoch.
+    pub fn tally(&self) -> &Tally {
+        &self.total
+    }
+
+    /// Partitions held, with the committed offset of each.
+    pub fn held(&self) -> impl Iterator<Item = (TopicPartition, i64)> {
+        self.inputs
+            .iter()
+            .map(|(at, input)| (*at, input.committed()))
+    }
+}

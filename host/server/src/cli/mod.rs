@@ -1,0 +1,199 @@
+//! The command line: `millstream run` and `millstream check`. Exit codes: 0 done, 1 it failed while running, 2 the configuration or
+//! the command line is wrong, 70 a bug of ours.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, Overrides, Problems};
+use crate::load;
+use crate::supervisor::{self, Failure, Options};
+use crate::telemetry::{self, LogFormat};
+use crate::wasm::Runtime;
+
+const FAILED: u8 = 1;
+const MISCONFIGURED: u8 = 2;
+/// `EX_SOFTWARE` of BSD's sysexits.
+const BUG: u8 = 70;
+
+/// Stream processing on Kafka, with your code in WebAssembly.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// How log lines are written to standard error.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a pipeline until SIGTERM or Ctrl-C.
+    Run {
+        /// The pipeline file.
+        pipeline: PathBuf,
+        /// Brokers to start from, in place of the file's `bootstrap.servers`.
+        #[arg(long, value_name = "HOST:PORT")]
+        bootstrap: Option<String>,
+        /// Worker threads.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+        workers: u32,
+        /// Name of this process among those of the pipeline; keep it over restarts. The host's name by default.
+        #[arg(long, value_parser = instance_name)]
+        instance: Option<String>,
+        /// Where to answer HTTP.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+        http: SocketAddr,
+        /// Give up when no broker could be reached for so long (`10s`, `500ms`); by default it is tried for ever.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        connect_timeout: Option<Duration>,
+    },
+    /// Check a pipeline file and its plugins, without a broker.
+    Check {
+        /// The pipeline file.
+        pipeline: PathBuf,
+    },
+}
+
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    telemetry::start(arguments.log);
+    match arguments.command {
+        Command::Run {
+            pipeline,
+            bootstrap,
+            workers,
+            instance,
+            http,
+            connect_timeout,
+        } => {
+            let instance = instance.unwrap_or_else(host_name);
+            let options = Options {
+                workers,
+                instance,
+                http,
+                connect_timeout,
+            };
+            finish(
+                read(&pipeline, bootstrap)
+                    .map_err(Failure::from)
+                    .and_then(|config| run(&config, &options)),
+            )
+        }
+        Command::Check { pipeline } => finish(check(&pipeline)),
+    }
+}
+
+fn read(pipeline: &std::path::Path, bootstrap: Option<String>) -> Result<Config, Problems> {
+    let config = config::load(pipeline, &Overrides { bootstrap })?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+fn run(config: &Config, options: &Options) -> Result<(), Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    watch_signals(&stop).map_err(|source| Failure::System {
+        what: "signals can't be caught".into(),
+        source,
+    })?;
+    supervisor::run(config, options, &stop)
+}
+
+fn check(pipeline: &std::path::Path) -> Result<(), Failure> {
+    let config = read(pipeline, None)?;
+    let runtime = Runtime::new().map_err(|error| Failure::Runtime(format!("{error:#}")))?;
+    let _ticker = runtime.start_ticker().map_err(|source| Failure::System {
+        what: "a thread".into(),
+        source,
+    })?;
+    let kafka = load::clients(&config, "check").err();
+    let steps = load::steps(&config, &runtime).err();
+    let problems = [kafka, steps]
+        .into_iter()
+        .flatten()
+        .flat_map(|problems| problems.list);
+    if let Some(problems) = Problems::from_list(problems.collect()) {
+        return Err(problems.into());
+    }
+    println!(
+        "{}: pipeline \"{}\" is sound",
+        pipeline.display(),
+        config.pipeline.name
+    );
+    Ok(())
+}
+
+fn finish(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else {
+        return ExitCode::SUCCESS;
+    };
+    match &failure {
+        Failure::Config(problems) => eprintln!("{problems}"),
+        other => eprintln!("millstream: {other}"),
+    }
+    ExitCode::from(match failure {
+        Failure::Config(_) => MISCONFIGURED,
+        Failure::Panicked => BUG,
+        _ => FAILED,
+    })
+}
+
+/// Sets the flag on the first SIGTERM or SIGINT; the second one ends the process at once.
+fn watch_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let stop = Arc::clone(stop);
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        )
+    };
+    let wait = async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.swap(true, Ordering::Relaxed) {
+                eprintln!(
+                    "millstream: ended at once, on a second signal; what was not committed comes again"
+                );
+                std::process::exit(i32::from(FAILED));
+            }
+            tracing::info!("committing what is open, then ending");
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || runtime.block_on::<_>(wait))?;
+    Ok(())
+}
+
+fn instance_name(name: &str) -> Result<String, String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if name.is_empty() || name.len() > 100 || !name.chars().all(fine) {
+        return Err("1 to 100 letters, digits, dots, hyphens and underscores".into());
+    }
+    Ok(name.into())
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    instance_name(name.trim()).unwrap_or_else(|_| "millstream".into())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    config::parse_duration(text).ok_or_else(|| "a whole number and ms, s or m: 500ms, 10s".into())
+}

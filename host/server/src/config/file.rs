@@ -1,0 +1,269 @@
+//! The walk over the TOML document of a pipeline file: shapes, types, words and names. Whether the names fit together is
+//! asked in `resolve`.
+//!
+//! Every problem is noted and the walk goes on with what is left; a value that could not be read is `None` or missing from
+//! its list, and has been reported by then.
+
+use std::path::Path;
+use std::time::Duration;
+
+use millstream_engine::pipeline::{Guarantee, OnError, Start};
+use toml::de::DeTable;
+
+use super::Overrides;
+use super::kafka::{self, KafkaProperties};
+use super::problem::{Findings, Place, Placed};
+use super::value::{Keys, Section, Walk};
+
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+
+const ROOT: Keys = Keys {
+    known: &[
+        "name",
+        "kafka",
+        "checkpoint",
+        "sources",
+        "plugins",
+        "steps",
+        "sinks",
+    ],
+    planned: &["streams", "maps"],
+};
+const CHECKPOINT: Keys = Keys {
+    known: &["guarantee", "interval"],
+    planned: &[],
+};
+const SOURCE: Keys = Keys {
+    known: &["topics", "start"],
+    planned: &[],
+};
+const PLUGIN: Keys = Keys {
+    known: &["path"],
+    planned: &[],
+};
+const STEP: Keys = Keys {
+    known: &["inputs", "plugin", "config", "on-error"],
+    planned: &["lookups", "state"],
+};
+const SINK: Keys = Keys {
+    known: &["inputs", "map", "topic", "on-error"],
+    planned: &[],
+};
+
+/// A pipeline file as written.
+pub(super) struct File {
+    pub name: Option<Placed<String>>,
+    pub guarantee: Guarantee,
+    pub interval: Duration,
+    pub kafka: KafkaProperties,
+    pub sources: Vec<Source>,
+    pub plugins: Vec<Plugin>,
+    pub steps: Vec<Step>,
+    pub sinks: Vec<Sink>,
+}
+
+pub(super) struct Source {
+    pub name: Placed<String>,
+    pub topics: Vec<Placed<String>>,
+    pub start: Start,
+}
+
+pub(super) struct Plugin {
+    pub name: Placed<String>,
+    pub path: Option<String>,
+}
+
+pub(super) struct Step {
+    pub name: Placed<String>,
+    pub inputs: Vec<Placed<String>>,
+    pub plugin: Option<Placed<String>>,
+    /// A JSON object.
+    pub config: Option<String>,
+    pub on_error: OnError,
+}
+
+pub(super) struct Sink {
+    pub name: Placed<String>,
+    pub inputs: Vec<Placed<String>>,
+    pub target: Option<Target>,
+    pub on_error: OnError,
+}
+
+pub(super) enum Target {
+    Map(Placed<String>),
+    Topic(Placed<String>),
+}
+
+/// Reads the whole document. `folder` is that of the pipeline file: relative paths start there.
+pub(super) fn read<'d>(
+    document: &'d DeTable<'d>,
+    folder: &Path,
+    overrides: &Overrides,
+    findings: &mut Findings<'_>,
+) -> File {
+    let root = Section {
+        place: Place {
+            key: String::new(),
+            offset: 0,
+        },
+        table: document,
+    };
+    let mut walk = Walk { findings };
+    walk.check_keys(&root, &ROOT);
+    let name = walk
+        .required(&root, "name")
+        .and_then(|entry| walk.name_value(&entry));
+    let (guarantee, interval) = walk.checkpoint(&root);
+    let kafka = match root.get("kafka") {
+        Some(entry) => walk.table(&entry).map(|section| {
+            kafka::read(
+                &section,
+                folder,
+                overrides.bootstrap.as_deref(),
+                walk.findings,
+            )
+        }),
+        None => Some(kafka::absent(
+            &root.place,
+            overrides.bootstrap.as_deref(),
+            walk.findings,
+        )),
+    };
+    File {
+        name,
+        guarantee,
+        interval,
+        kafka: kafka.unwrap_or_default(),
+        sources: walk.named_tables(&root, "sources", Walk::source),
+        plugins: walk.named_tables(&root, "plugins", Walk::plugin),
+        steps: walk.named_tables(&root, "steps", Walk::step),
+        sinks: walk.named_tables(&root, "sinks", Walk::sink),
+    }
+}
+
+/// The tables of a pipeline file.
+impl Walk<'_, '_> {
+    fn checkpoint(&mut self, root: &Section<'_>) -> (Guarantee, Duration) {
+        let default = (Guarantee::ExactlyOnce, INTERVAL_DEFAULT);
+        let Some(section) = root.get("checkpoint").and_then(|entry| self.table(&entry)) else {
+            return default;
+        };
+        self.check_keys(&section, &CHECKPOINT);
+        let words = [
+            ("exactly-once", Guarantee::ExactlyOnce),
+            ("at-least-once", Guarantee::AtLeastOnce),
+        ];
+        let guarantee = section
+            .get("guarantee")
+            .and_then(|entry| self.word(&entry, &words, &[]));
+        let interval = section
+            .get("interval")
+            .and_then(|entry| self.interval(&entry));
+        (
+            guarantee.unwrap_or(default.0),
+            interval.unwrap_or(default.1),
+        )
+    }
+
+    fn source(&mut self, name: Placed<String>, section: &Section<'_>) -> Source {
+        self.check_keys(section, &SOURCE);
+        let topics = self
+            .required(section, "topics")
+            .map(|entry| self.strings(&entry, "topic"));
+        let topics = topics.unwrap_or_default();
+        let topics = topics
+            .into_iter()
+            .filter(|topic| self.check_topic(topic))
+            .collect();
+        let words = [("earliest", Start::Earliest), ("latest", Start::Latest)];
+        let start = section
+            .get("start")
+            .and_then(|entry| self.word(&entry, &words, &[]));
+        Source {
+            name,
+            topics,
+            start: start.unwrap_or(Start::Earliest),
+        }
+    }
+
+    fn plugin(&mut self, name: Placed<String>, section: &Section<'_>) -> Plugin {
+        self.check_keys(section, &PLUGIN);
+        let path = self
+            .required(section, "path")
+            .and_then(|entry| self.string(&entry));
+        if let Some(path) = path.as_ref().filter(|path| path.value.is_empty()) {
+            self.findings.problem(&path.place, "names no file");
+        }
+        Plugin {
+            name,
+            path: path.map(|path| path.value),
+        }
+    }
+
+    fn step(&mut self, name: Placed<String>, section: &Section<'_>) -> Step {
+        self.check_keys(section, &STEP);
+        Step {
+            name,
+            inputs: self.inputs(section),
+            plugin: self
+                .required(section, "plugin")
+                .and_then(|entry| self.string(&entry)),
+            config: match section.get("config") {
+                Some(entry) => self.config(&entry),
+                None => Some("{}".to_owned()),
+            },
+            on_error: self.on_error(section),
+        }
+    }
+
+    fn sink(&mut self, name: Placed<String>, section: &Section<'_>) -> Sink {
+        self.check_keys(section, &SINK);
+        let inputs = self.inputs(section);
+        let on_error = self.on_error(section);
+        let target = match (section.get("map"), section.get("topic")) {
+            (Some(map), None) => self.string(&map).and_then(|map| {
+                let sound = self.check_name(&map, None);
+                sound.then_some(Target::Map(map))
+            }),
+            (None, Some(topic)) => self.string(&topic).and_then(|topic| {
+                let sound = self.check_topic(&topic);
+                sound.then_some(Target::Topic(topic))
+            }),
+            (Some(_), Some(topic)) => {
+                let message = "a sink writes one map or one topic, not both";
+                self.findings
+                    .problem_with_hint(&topic.place, message, two_sinks());
+                None
+            }
+            (None, None) => {
+                self.findings
+                    .absent(&section.place, "`map` or `topic` is missing", None);
+                None
+            }
+        };
+        Sink {
+            name,
+            inputs,
+            target,
+            on_error,
+        }
+    }
+
+    fn inputs(&mut self, section: &Section<'_>) -> Vec<Placed<String>> {
+        let list = self
+            .required(section, "inputs")
+            .map(|entry| self.strings(&entry, "input"));
+        list.unwrap_or_default()
+    }
+
+    fn on_error(&mut self, section: &Section<'_>) -> OnError {
+        let words = [("fail", OnError::Fail), ("skip", OnError::Skip)];
+        let read = section.get("on-error");
+        let read = read.and_then(|entry| self.word(&entry, &words, &["dead-letter"]));
+        read.unwrap_or(OnError::Fail)
+    }
+}
+
+fn two_sinks() -> Option<String> {
+    Some("two sinks may have the same inputs".to_owned())
+}

@@ -1,0 +1,496 @@
+//! From names to indices: does what a pipeline file says fit together, and in which order do its steps run?
+//!
+//! Makes the pipeline only if every name resolved; the findings say what did not.
+
+use millstream_engine::pipeline::{
+    From, Input, Map, MapId, Pipeline, Sink, Source, SourceId, SourceTopic, Step, StepId, Target,
+};
+
+use super::file::{self, File};
+use super::kafka::KafkaProperties;
+use super::problem::{Findings, Place, Placed, Problem, did_you_mean, nearest};
+use super::text::SourceText;
+use super::value::{NAME_MAX, TOPIC_MAX, is_name};
+
+/// A pipeline file that fits together.
+pub(super) struct Resolved {
+    pub pipeline: Pipeline,
+    /// Parallel to `pipeline.steps`: the plugin's index in `plugins`, and the step's configuration as a JSON object.
+    pub steps: Vec<(usize, String)>,
+    /// Name and path of the plugins that steps use, in the order of the file.
+    pub plugins: Vec<(String, String)>,
+    pub kafka: KafkaProperties,
+    pub warnings: Vec<Problem>,
+}
+
+/// `None` only if something was found.
+pub(super) fn resolve(
+    file: File,
+    text: &SourceText,
+    findings: &mut Findings<'_>,
+) -> Option<Resolved> {
+    let mut names = Names {
+        file: &file,
+        findings,
+    };
+    names.check_amounts();
+    names.check_namespace();
+    let topics = names.topics();
+    let step_inputs: Vec<_> = file.steps.iter().map(|s| names.inputs(&s.inputs)).collect();
+    let sink_inputs: Vec<_> = file.sinks.iter().map(|s| names.inputs(&s.inputs)).collect();
+    let plugins: Vec<_> = file.steps.iter().map(|step| names.plugin(step)).collect();
+    names.check_targets();
+    let order = names.order(&step_inputs);
+    let warnings = warnings(&file, text, [&step_inputs, &sink_inputs], &plugins);
+
+    let plugins = plugins.into_iter().collect::<Option<Vec<_>>>()?;
+    let graph = Graph {
+        topics,
+        order: order?,
+        step_inputs: complete(step_inputs)?,
+        sink_inputs: complete(sink_inputs)?,
+    };
+    let pipeline = graph.pipeline(&file)?;
+    let (steps, plugins) = used_plugins(&file, &graph.order, &plugins)?;
+    Some(Resolved {
+        pipeline,
+        steps,
+        plugins,
+        kafka: file.kafka,
+        warnings,
+    })
+}
+
+/// One name of an `inputs` list; steps by their place in the file.
+type Inputs = Vec<Option<Input>>;
+
+fn complete(inputs: Vec<Inputs>) -> Option<Vec<Vec<Input>>> {
+    inputs
+        .into_iter()
+        .map(|list| list.into_iter().collect())
+        .collect()
+}
+
+struct Names<'a, 'f, 't> {
+    file: &'a File,
+    findings: &'f mut Findings<'t>,
+}
+
+impl Names<'_, '_, '_> {
+    fn check_amounts(&mut self) {
+        let place = |key: &str| Place {
+            key: key.to_owned(),
+            offset: 0,
+        };
+        if self.file.sources.is_empty() {
+            self.findings
+                .absent(&place("sources"), "a pipeline needs a source", None);
+        }
+        if self.file.sinks.is_empty() {
+            self.findings
+                .absent(&place("sinks"), "a pipeline needs a sink", None);
+        }
+    }
+
+    /// Sources and steps are named in one list, so no two of them may share a name.
+    fn check_namespace(&mut self) {
+        for step in &self.file.steps {
+            let same = |source: &&file::Source| source.name.value == step.name.value;
+            let Some(source) = self.file.sources.iter().find(same) else {
+                continue;
+            };
+            let (first, second) = match source.name.place.offset < step.name.place.offset {
+                true => (("source", &source.name), &step.name),
+                false => (("step", &step.name), &source.name),
+            };
+            let line = self.findings.line(&first.1.place);
+            let message = format!(
+                "{:?} is the name of the {} on line {line}",
+                first.1.value, first.0
+            );
+            let hint = "sources and steps share one list of names".to_owned();
+            self.findings
+                .problem_with_hint(&second.place, message, Some(hint));
+        }
+    }
+
+    fn topics(&mut self) -> Vec<SourceTopic> {
+        let mut owners: Vec<(&Placed<String>, usize)> = Vec::new();
+        for (index, source) in self.file.sources.iter().enumerate() {
+            for topic in &source.topics {
+                match owners.iter().find(|(owned, _)| owned.value == topic.value) {
+                    Some((_, owner)) => {
+                        let owner = &self.file.sources[*owner].name.value;
+                        let message = format!(
+                            "topic {:?} is already read by source {owner:?}",
+                            topic.value
+                        );
+                        self.findings.problem(&topic.place, message);
+                    }
+                    None => owners.push((topic, index)),
+                }
+            }
+        }
+        owners
+            .into_iter()
+            .map(|(topic, owner)| SourceTopic {
+                source: SourceId(owner),
+                topic: topic.value.clone(),
+            })
+            .collect()
+    }
+
+    fn inputs(&mut self, names: &[Placed<String>]) -> Inputs {
+        names.iter().map(|name| self.input(name)).collect()
+    }
+
+    fn input(&mut self, input: &Placed<String>) -> Option<Input> {
+        let (name, port) = match input.value.split_once('.') {
+            Some((name, port)) => (name, Some(port)),
+            None => (input.value.as_str(), None),
+        };
+        let from = if let Some(source) = self.source(name) {
+            if port.is_some() {
+                let message = format!("{name:?} is a source: it has no ports");
+                self.findings.problem(&input.place, message);
+                return None;
+            }
+            From::Source(source)
+        } else if let Some(step) = self.step(name) {
+            if port == Some("failed") {
+                self.findings
+                    .problem(&input.place, "dead letters are not supported yet");
+                return None;
+            }
+            if port.is_some_and(|port| !is_name(port) || port.len() > NAME_MAX) {
+                self.not_an_input(input);
+                return None;
+            }
+            From::Step {
+                step,
+                port: port.unwrap_or_default().to_owned(),
+            }
+        } else {
+            self.dangling(input, name);
+            return None;
+        };
+        Some(Input {
+            name: input.value.clone(),
+            from,
+        })
+    }
+
+    fn not_an_input(&mut self, input: &Placed<String>) {
+        let hint = "a source, a step, or a port of a step: \"parse.adults\"".to_owned();
+        let message = format!("{:?} is not an input", input.value);
+        self.findings
+            .problem_with_hint(&input.place, message, Some(hint));
+    }
+
+    fn dangling(&mut self, input: &Placed<String>, name: &str) {
+        if !is_name(name) {
+            self.not_an_input(input);
+            return;
+        }
+        if self.file.sinks.iter().any(|sink| sink.name.value == name) {
+            let message = format!("{name:?} is a sink: nothing comes out of it");
+            self.findings.problem(&input.place, message);
+            return;
+        }
+        let sources = self
+            .file
+            .sources
+            .iter()
+            .map(|source| source.name.value.as_str());
+        let steps = self.file.steps.iter().map(|step| step.name.value.as_str());
+        let near = nearest(name, sources.chain(steps));
+        if near.is_some_and(|near| !is_name(near)) {
+            // Told where it is named: this one is right.
+            return;
+        }
+        let hint = near.map(|near| format!("did you mean {near:?}?"));
+        let message = format!("no source or step is named {name:?}");
+        self.findings.absent(&input.place, message, hint);
+    }
+
+    fn source(&self, name: &str) -> Option<SourceId> {
+        self.file
+            .sources
+            .iter()
+            .position(|source| source.name.value == name)
+            .map(SourceId)
+    }
+
+    fn step(&self, name: &str) -> Option<StepId> {
+        self.file
+            .steps
+            .iter()
+            .position(|step| step.name.value == name)
+            .map(StepId)
+    }
+
+    fn plugin(&mut self, step: &file::Step) -> Option<usize> {
+        let wanted = step.plugin.as_ref()?;
+        let plugins = &self.file.plugins;
+        let found = plugins
+            .iter()
+            .position(|plugin| plugin.name.value == wanted.value);
+        if found.is_none() {
+            let hint = did_you_mean(&wanted.value, plugins.iter().map(|p| p.name.value.as_str()));
+            let message = format!("no plugin is named {:?}", wanted.value);
+            self.findings.absent(&wanted.place, message, hint);
+        }
+        found
+    }
+
+    /// What a sink writes must not be what the pipeline reads, nor what keeps one of its maps.
+    fn check_targets(&mut self) {
+        let mut changelogs = Vec::new();
+        for sink in &self.file.sinks {
+            let (Some(file::Target::Map(map)), Some(name)) = (&sink.target, &self.file.name) else {
+                continue;
+            };
+            let changelog = format!("{}.{}.changelog", name.value, map.value);
+            if changelog.len() > TOPIC_MAX {
+                let message = format!(
+                    "the map's changelog, {:?}, would have {} characters, {TOPIC_MAX} are allowed",
+                    changelog,
+                    changelog.len(),
+                );
+                self.findings.problem(&map.place, message);
+            }
+            changelogs.push((changelog, &map.value));
+        }
+        for source in &self.file.sources {
+            for topic in &source.topics {
+                self.check_changelog(topic, &changelogs);
+            }
+        }
+        for sink in &self.file.sinks {
+            let Some(file::Target::Topic(topic)) = &sink.target else {
+                continue;
+            };
+            self.check_changelog(topic, &changelogs);
+            let reads =
+                |source: &&file::Source| source.topics.iter().any(|read| read.value == topic.value);
+            if let Some(source) = self.file.sources.iter().find(reads) {
+                let message = format!(
+                    "topic {:?} is read by source {:?}: what goes out would come in again",
+                    topic.value, source.name.value,
+                );
+                self.findings.problem(&topic.place, message);
+            }
+        }
+    }
+
+    fn check_changelog(&mut self, topic: &Placed<String>, changelogs: &[(String, &String)]) {
+        if let Some((_, map)) = changelogs.iter().find(|(name, _)| *name == topic.value) {
+            let message = format!(
+                "topic {:?} keeps the map {map:?} of this pipeline",
+                topic.value
+            );
+            self.findings.problem(&topic.place, message);
+        }
+    }
+
+    /// Places of the steps in the file, inputs first and otherwise as written. `None` if they go round in circles.
+    fn order(&mut self, inputs: &[Inputs]) -> Option<Vec<usize>> {
+        let mut order = Vec::new();
+        let mut waiting: Vec<usize> = (0..inputs.len()).collect();
+        while let Some(next) = waiting
+            .iter()
+            .position(|step| !feeding(&inputs[*step]).any(|from| waiting.contains(&from)))
+        {
+            order.push(waiting.remove(next));
+        }
+        // Whatever waits now has an input that waits: walking upstream must meet a step again.
+        let mut seen = Vec::new();
+        for start in &waiting {
+            let mut path = Vec::new();
+            let mut step = *start;
+            while !seen.contains(&step) {
+                seen.push(step);
+                path.push(step);
+                let upstream = feeding(&inputs[step]).find(|from| waiting.contains(from));
+                step = upstream.expect("a step that waits has an input that waits");
+            }
+            if let Some(first) = path.iter().position(|other| *other == step) {
+                self.cycle(&path[first..]);
+            }
+        }
+        waiting.is_empty().then_some(order)
+    }
+
+    /// `upstream`: the steps of a cycle, each followed by one that feeds it.
+    fn cycle(&mut self, upstream: &[usize]) {
+        let mut steps: Vec<_> = upstream.iter().rev().collect();
+        let first = (0..steps.len())
+            .min_by_key(|at| steps[*at])
+            .unwrap_or_default();
+        steps.rotate_left(first);
+        let around = steps.iter().chain(steps.first());
+        let names: Vec<_> = around
+            .map(|step| self.file.steps[**step].name.value.as_str())
+            .collect();
+        let place = &self.file.steps[*steps[0]].name.place;
+        self.findings.problem(
+            place,
+            format!("steps feed each other: {}", names.join(" → ")),
+        );
+    }
+}
+
+/// Places in the file of the steps that an `inputs` list names.
+fn feeding(inputs: &Inputs) -> impl Iterator<Item = usize> {
+    inputs
+        .iter()
+        .flatten()
+        .filter_map(|input| match &input.from {
+            From::Step { step, .. } => Some(step.0),
+            From::Source(_) => None,
+        })
+}
+
+/// What is in the file to no effect.
+fn warnings(
+    file: &File,
+    text: &SourceText,
+    inputs: [&Vec<Inputs>; 2],
+    plugins: &[Option<usize>],
+) -> Vec<Problem> {
+    let read: Vec<_> = inputs
+        .into_iter()
+        .flatten()
+        .flatten()
+        .flatten()
+        .map(|input| &input.from)
+        .collect();
+    let read_source = |index| read.contains(&&From::Source(SourceId(index)));
+    let read_step = |index| {
+        read.iter()
+            .any(|from| matches!(from, From::Step { step, .. } if step.0 == index))
+    };
+    let warn = |name: &Placed<String>, message: &str| {
+        text.problem_at(name.place.offset, &name.place.key, message)
+    };
+
+    let mut list = Vec::new();
+    for (index, source) in file.sources.iter().enumerate() {
+        if !read_source(index) {
+            list.push(warn(&source.name, "no step or sink reads this source"));
+        }
+    }
+    for (index, plugin) in file.plugins.iter().enumerate() {
+        if !plugins.contains(&Some(index)) {
+            list.push(warn(
+                &plugin.name,
+                "no step uses this plugin: it is not loaded",
+            ));
+        }
+    }
+    for (index, step) in file.steps.iter().enumerate() {
+        if !read_step(index) {
+            list.push(warn(
+                &step.name,
+                "no step or sink reads what this step puts out",
+            ));
+        }
+    }
+    list.sort_by_key(|problem| problem.line);
+    list
+}
+
+/// Steps with index and configuration in the order in which they run, and the plugins they use.
+type Used = (Vec<(usize, String)>, Vec<(String, String)>);
+
+fn used_plugins(file: &File, order: &[usize], plugins: &[usize]) -> Option<Used> {
+    let used: Vec<usize> = (0..file.plugins.len())
+        .filter(|index| plugins.contains(index))
+        .collect();
+    let paths = used.iter().map(|index| {
+        let plugin = &file.plugins[*index];
+        Some((plugin.name.value.clone(), plugin.path.clone()?))
+    });
+    let steps = order.iter().map(|step| {
+        let plugin = used.iter().position(|index| *index == plugins[*step])?;
+        Some((plugin, file.steps[*step].config.clone()?))
+    });
+    Some((steps.collect::<Option<_>>()?, paths.collect::<Option<_>>()?))
+}
+
+/// The parts of a pipeline, steps still by their place in the file.
+struct Graph {
+    topics: Vec<SourceTopic>,
+    /// Places in the file, in the order in which the steps run.
+    order: Vec<usize>,
+    step_inputs: Vec<Vec<Input>>,
+    sink_inputs: Vec<Vec<Input>>,
+}
+
+impl Graph {
+    fn pipeline(&self, file: &File) -> Option<Pipeline> {
+        let mut maps: Vec<Map> = Vec::new();
+        let mut sinks = Vec::new();
+        for (sink, inputs) in file.sinks.iter().zip(&self.sink_inputs) {
+            let target = match sink.target.as_ref()? {
+                file::Target::Topic(topic) => Target::Topic(topic.value.clone()),
+                file::Target::Map(map) => {
+                    let known = maps.iter().position(|known| known.name == map.value);
+                    if known.is_none() {
+                        maps.push(Map {
+                            name: map.value.clone(),
+                        });
+                    }
+                    Target::Map(MapId(known.unwrap_or(maps.len() - 1)))
+                }
+            };
+            sinks.push(Sink {
+                name: sink.name.value.clone(),
+                inputs: self.renumber(inputs),
+                target,
+                on_error: sink.on_error,
+            });
+        }
+        let steps = self.order.iter().map(|index| Step {
+            name: file.steps[*index].name.value.clone(),
+            inputs: self.renumber(&self.step_inputs[*index]),
+            on_error: file.steps[*index].on_error,
+        });
+        let sources = file.sources.iter().map(|source| Source {
+            name: source.name.value.clone(),
+            start: source.start,
+        });
+        Some(Pipeline {
+            name: file.name.as_ref()?.value.clone(),
+            guarantee: file.guarantee,
+            interval: file.interval,
+            sources: sources.collect(),
+            topics: self.topics.clone(),
+            steps: steps.collect(),
+            sinks,
+            maps,
+        })
+    }
+
+    /// Steps by the order in which they run.
+    fn renumber(&self, inputs: &[Input]) -> Vec<Input> {
+        let renumbered = inputs.iter().map(|input| {
+            let from = match &input.from {
+                From::Source(source) => From::Source(*source),
+                From::Step { step, port } => {
+                    let runs = self.order.iter().position(|index| *index == step.0);
+                    let runs = runs.expect("the order holds every step of the file");
+                    From::Step {
+                        step: StepId(runs),
+                        port: port.clone(),
+                    }
+                }
+            };
+            Input {
+                name: input.name.clone(),
+                from,
+            }
+        });
+        renumbered.collect()
+    }
+}

@@ -1,0 +1,315 @@
+//! Reading TOML values of one kind each: words, names, topics, durations, lists, tables by their keys.
+//!
+//! A reader answers `None`, or leaves an element out, for what it has reported; it never invents a value.
+
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Findings, Place, Placed, did_you_mean};
+use super::text::dotted;
+
+/// Longest name of a pipeline, source, step, sink or plugin, in characters.
+pub(super) const NAME_MAX: usize = 100;
+/// Longest name of a topic: Kafka's own limit.
+pub(super) const TOPIC_MAX: usize = 249;
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Brokers end transactions after 15 minutes at most (`transaction.max.timeout.ms`), which is three of these.
+const INTERVAL_MAX: Duration = Duration::from_secs(300);
+
+/// The keys that a table may have.
+pub(super) struct Keys {
+    pub known: &'static [&'static str],
+    /// Words of the design that this version does not do yet.
+    pub planned: &'static [&'static str],
+}
+
+/// A table and where it stands.
+pub(super) struct Section<'d> {
+    pub place: Place,
+    pub table: &'d DeTable<'d>,
+}
+
+/// A key of a table with its value.
+pub(super) struct Entry<'d> {
+    pub key: &'d str,
+    pub place: Place,
+    pub value: &'d DeValue<'d>,
+}
+
+impl<'d> Section<'d> {
+    /// In the order of the file, whatever order the parser keeps.
+    pub fn entries(&self) -> Vec<Entry<'d>> {
+        let mut entries: Vec<_> = self
+            .table
+            .iter()
+            .map(|(key, value)| Entry {
+                key: key.get_ref(),
+                place: Place {
+                    key: dotted(&self.place.key, key.get_ref()),
+                    offset: key.span().start,
+                },
+                value: value.get_ref(),
+            })
+            .collect();
+        entries.sort_by_key(|entry| entry.place.offset);
+        entries
+    }
+
+    pub fn get(&self, key: &str) -> Option<Entry<'d>> {
+        self.entries().into_iter().find(|entry| entry.key == key)
+    }
+}
+
+/// Reads values out of tables and notes what is wrong with them.
+pub(super) struct Walk<'f, 't> {
+    pub findings: &'f mut Findings<'t>,
+}
+
+/// Values of one kind each: `None` has been reported.
+impl Walk<'_, '_> {
+    pub fn check_keys(&mut self, section: &Section<'_>, keys: &Keys) {
+        for entry in section.entries() {
+            if keys.known.contains(&entry.key) {
+                continue;
+            }
+            if keys.planned.contains(&entry.key) {
+                self.findings.problem(&entry.place, "not supported yet");
+                continue;
+            }
+            let known = format!("known here: {}", keys.known.join(", "));
+            let hint = match did_you_mean(entry.key, keys.known.iter().copied()) {
+                Some(near) => format!("{near} {known}"),
+                None => known,
+            };
+            self.findings
+                .problem_with_hint(&entry.place, "unknown key", Some(hint));
+        }
+    }
+
+    pub fn required<'d>(&mut self, section: &Section<'d>, key: &str) -> Option<Entry<'d>> {
+        let entry = section.get(key);
+        if entry.is_none() {
+            let place = Place {
+                key: dotted(&section.place.key, key),
+                offset: section.place.offset,
+            };
+            self.findings.absent(&place, "is missing", None);
+        }
+        entry
+    }
+
+    pub fn named_tables<'d, T>(
+        &mut self,
+        root: &Section<'d>,
+        key: &str,
+        read: fn(&mut Self, Placed<String>, &Section<'d>) -> T,
+    ) -> Vec<T> {
+        let Some(entry) = root.get(key) else {
+            return Vec::new();
+        };
+        let Some(section) = self.table(&entry) else {
+            self.findings.hide_absences();
+            return Vec::new();
+        };
+        let mut list = Vec::new();
+        for entry in section.entries() {
+            let name = Placed {
+                value: entry.key.to_owned(),
+                place: entry.place.clone(),
+            };
+            self.check_name(&name, Some(NAME_MAX));
+            match self.table(&entry) {
+                Some(section) => list.push(read(self, name, &section)),
+                None => self.findings.hide_absences(),
+            }
+        }
+        list
+    }
+
+    pub fn table<'d>(&mut self, entry: &Entry<'d>) -> Option<Section<'d>> {
+        match entry.value {
+            DeValue::Table(table) => Some(Section {
+                place: entry.place.clone(),
+                table,
+            }),
+            other => {
+                self.expected(&entry.place, "a table", other, None);
+                None
+            }
+        }
+    }
+
+    pub fn string(&mut self, entry: &Entry<'_>) -> Option<Placed<String>> {
+        self.string_at(&entry.place, entry.value)
+    }
+
+    pub fn string_at(&mut self, place: &Place, value: &DeValue<'_>) -> Option<Placed<String>> {
+        match value {
+            DeValue::String(text) => Some(Placed {
+                value: text.to_string(),
+                place: place.clone(),
+            }),
+            other => {
+                self.expected(place, "a string", other, None);
+                None
+            }
+        }
+    }
+
+    /// An array of strings, without those seen before. `what` names one of them.
+    pub fn strings(&mut self, entry: &Entry<'_>, what: &str) -> Vec<Placed<String>> {
+        let array = match entry.value {
+            DeValue::Array(array) => array,
+            other => {
+                let hint = other.as_str().map(|text| format!("write [{text:?}]"));
+                self.expected(&entry.place, "an array of strings", other, hint);
+                return Vec::new();
+            }
+        };
+        if array.is_empty() {
+            self.findings
+                .absent(&entry.place, format!("names no {what}"), None);
+        }
+        let mut list: Vec<Placed<String>> = Vec::new();
+        for (index, element) in array.iter().enumerate() {
+            let place = Place {
+                key: format!("{}[{index}]", entry.place.key),
+                offset: element.span().start,
+            };
+            let Some(text) = self.string_at(&place, element.get_ref()) else {
+                continue;
+            };
+            if list.iter().any(|seen| seen.value == text.value) {
+                let message = format!("{:?} is in this list already", text.value);
+                self.findings.problem(&place, message);
+            } else {
+                list.push(text);
+            }
+        }
+        list
+    }
+
+    pub fn word<T: Copy>(
+        &mut self,
+        entry: &Entry<'_>,
+        words: &[(&str, T)],
+        planned: &[&str],
+    ) -> Option<T> {
+        let text = self.string(entry)?;
+        let found = words.iter().find(|(word, _)| *word == text.value);
+        if found.is_none() {
+            if planned.contains(&text.value.as_str()) {
+                self.findings.problem(
+                    &text.place,
+                    format!("{:?} is not supported yet", text.value),
+                );
+            } else {
+                let known: Vec<_> = words
+                    .iter()
+                    .map(|(word, _)| format!("\"{word}\""))
+                    .collect();
+                let message = format!("{:?} is not one of {}", text.value, known.join(", "));
+                let hint = did_you_mean(&text.value, words.iter().map(|(word, _)| *word));
+                self.findings.problem_with_hint(&text.place, message, hint);
+            }
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    pub fn interval(&mut self, entry: &Entry<'_>) -> Option<Duration> {
+        let text = self.string(entry)?;
+        let Some(interval) = duration(&text.value) else {
+            let message = format!("{:?} is not a duration", text.value);
+            let hint = "a whole number and one of ms, s, m: \"500ms\", \"5s\", \"1m\"";
+            self.findings
+                .problem_with_hint(&text.place, message, Some(hint.to_owned()));
+            return None;
+        };
+        if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
+            let message = format!("{:?} is not between \"10ms\" and \"5m\"", text.value);
+            self.findings.problem(&text.place, message);
+            return None;
+        }
+        Some(interval)
+    }
+
+    pub fn name_value(&mut self, entry: &Entry<'_>) -> Option<Placed<String>> {
+        let name = self.string(entry)?;
+        self.check_name(&name, Some(NAME_MAX)).then_some(name)
+    }
+
+    pub fn check_name(&mut self, name: &Placed<String>, longest: Option<usize>) -> bool {
+        let text = &name.value;
+        if !is_name(text) {
+            let message = format!("{text:?} is not a name");
+            let hint = "a lower-case letter, then lower-case letters, digits, `_` and `-`";
+            self.findings
+                .problem_with_hint(&name.place, message, Some(hint.to_owned()));
+            return false;
+        }
+        if let Some(longest) = longest.filter(|longest| text.len() > *longest) {
+            let message = format!("a name of {} characters, {longest} are allowed", text.len());
+            self.findings.problem(&name.place, message);
+            return false;
+        }
+        true
+    }
+
+    pub fn check_topic(&mut self, topic: &Placed<String>) -> bool {
+        let text = &topic.value;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let sound = (1..=TOPIC_MAX).contains(&text.len())
+            && text.chars().all(allowed)
+            && text != "."
+            && text != "..";
+        if !sound {
+            let message = format!("{text:?} is not a topic name");
+            let hint = "1 to 249 letters, digits, `.`, `_` and `-`, and not `.` or `..`";
+            self.findings
+                .problem_with_hint(&topic.place, message, Some(hint.to_owned()));
+        }
+        sound
+    }
+
+    pub fn expected(
+        &mut self,
+        place: &Place,
+        what: &str,
+        found: &DeValue<'_>,
+        hint: Option<String>,
+    ) {
+        let message = format!("expected {what}, found {}", kind(found));
+        self.findings.problem_with_hint(place, message, hint);
+    }
+}
+
+/// `[a-z][a-z0-9_-]*`
+pub(super) fn is_name(text: &str) -> bool {
+    let rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(rest)
+}
+
+/// A value's type as a message says it.
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+pub fn duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..unit].parse().ok()?;
+    match &text[unit..] {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        _ => None,
+    }
+}

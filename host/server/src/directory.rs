@@ -1,0 +1,55 @@
+//! Which map partitions this process holds right now: workers put them in and take them out, queries look them up.
+//!
+//! Invariant: a partition is in the directory only while a worker folds its changelog.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+use millstream_engine::pipeline::MapId;
+use millstream_engine::state::restore::MapPartition;
+
+/// A map partition that queries may read while it is folded.
+pub type SharedPartition = Arc<RwLock<MapPartition>>;
+
+/// Which partition of which map.
+pub type MapPlace = (MapId, u32);
+
+#[derive(Debug, Default)]
+pub struct Directory {
+    held: RwLock<BTreeMap<MapPlace, SharedPartition>>,
+}
+
+impl Directory {
+    pub fn add<'a>(&self, held: impl IntoIterator<Item = (&'a MapPlace, &'a SharedPartition)>) {
+        let held = held
+            .into_iter()
+            .map(|(place, partition)| (*place, Arc::clone(partition)));
+        self.held
+            .write()
+            .expect("nobody panics with it held")
+            .extend(held);
+    }
+
+    pub fn remove<'a>(&self, places: impl IntoIterator<Item = &'a MapPlace>) {
+        let mut held = self.held.write().expect("nobody panics with it held");
+        for place in places {
+            held.remove(place);
+        }
+    }
+
+    pub fn get(&self, place: MapPlace) -> Option<SharedPartition> {
+        self.held
+            .read()
+            .expect("nobody panics with it held")
+            .get(&place)
+            .cloned()
+    }
+
+    /// Everything held, by map and partition.
+    pub fn all(&self) -> Vec<(MapPlace, SharedPartition)> {
+        let held = self.held.read().expect("nobody panics with it held");
+        held.iter()
+            .map(|(place, partition)| (*place, Arc::clone(partition)))
+            .collect()
+    }
+}

@@ -1,0 +1,266 @@
+//! What is asked of the cluster before any record flows: which topics there are and how they are set, the changelogs made where they
+//! are missing, and where a group begins that has never committed.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::Offset;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka_sys::RDKafkaErrorCode as Code;
+
+use millstream_engine::pipeline::Start;
+
+use super::client::{Clients, REQUEST_MAX};
+use super::native::{NativeConsumer, list};
+
+/// The longest pause between two tries to reach the cluster.
+const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+
+pub struct Admin {
+    client: AdminClient<DefaultClientContext>,
+    reader: NativeConsumer,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// A topic as the cluster has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicFacts {
+    pub partitions: u32,
+    /// `max.message.bytes`.
+    pub record_bytes_max: usize,
+    pub cleanup_policy: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdminError {
+    #[error("{bootstrap} can't be reached: {why}")]
+    Unreachable { bootstrap: String, why: String },
+    #[error("{0}")]
+    Refused(String),
+    #[error("the process was asked to end")]
+    Stopped,
+}
+
+/// A partition of a source topic and where its source starts.
+pub type StartPlace<'a> = (&'a str, u32, Start);
+
+impl Admin {
+    pub fn new(clients: &Clients) -> Result<Self, AdminError> {
+        let client = clients
+            .admin()
+            .create()
+            .map_err(|error: KafkaError| refused(&error))?;
+        let reader =
+            NativeConsumer::new(&clients.reader("read_committed")).map_err(AdminError::Refused)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| AdminError::Refused(error.to_string()))?;
+        Ok(Self {
+            client,
+            reader,
+            runtime,
+        })
+    }
+
+    /// Waits until the cluster answers, saying so; for at most `patience`, if there is one.
+    pub fn connect(
+        &self,
+        bootstrap: &str,
+        patience: Option<Duration>,
+        stopping: impl Fn() -> bool,
+    ) -> Result<(), AdminError> {
+        let began = Instant::now();
+        let mut back_off = Duration::from_millis(250);
+        loop {
+            let left = patience.map_or(REQUEST_MAX, |patience| {
+                patience.saturating_sub(began.elapsed())
+            });
+            let asked = self
+                .client
+                .inner()
+                .fetch_metadata(None, left.min(REQUEST_MAX));
+            let Err(error) = asked else { return Ok(()) };
+            let why = error.to_string();
+            if patience.is_some_and(|patience| began.elapsed() >= patience) {
+                return Err(AdminError::Unreachable {
+                    bootstrap: bootstrap.into(),
+                    why,
+                });
+            }
+            tracing::warn!("{bootstrap} can't be reached ({why}); trying again in {back_off:?}");
+            let until = Instant::now() + back_off;
+            while Instant::now() < until {
+                if stopping() {
+                    return Err(AdminError::Stopped);
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            back_off = (back_off * 2).min(BACK_OFF_MAX);
+        }
+    }
+
+    /// Those of the topics that exist.
+    pub fn topics<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<BTreeMap<String, TopicFacts>, AdminError> {
+        let metadata = self
+            .client
+            .inner()
+            .fetch_metadata(None, REQUEST_MAX)
+            .map_err(|error| refused(&error))?;
+        let mut facts = BTreeMap::new();
+        for name in names {
+            let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+            let Some(topic) = topic.filter(|topic| !topic.partitions().is_empty()) else {
+                continue;
+            };
+            let partitions = u32::try_from(topic.partitions().len())
+                .expect("Kafka numbers partitions in 31 bits");
+            facts.insert(
+                name.to_owned(),
+                TopicFacts {
+                    partitions,
+                    ..self.settings(name)?
+                },
+            );
+        }
+        Ok(facts)
+    }
+
+    fn settings(&self, name: &str) -> Result<TopicFacts, AdminError> {
+        let (resource, options) = (ResourceSpecifier::Topic(name), options());
+        let asked = self.client.describe_configs([&resource], &options);
+        let answers = self
+            .runtime
+            .block_on(asked)
+            .map_err(|error| refused(&error))?;
+        let mut facts = TopicFacts {
+            partitions: 0,
+            record_bytes_max: 1_048_588,
+            cleanup_policy: "delete".into(),
+        };
+        for answer in answers {
+            let resource =
+                answer.map_err(|code| AdminError::Refused(format!("topic {name}: {code}")))?;
+            assert_eq!(
+                resource.specifier,
+                OwnedResourceSpecifier::Topic(name.into())
+            );
+            for entry in resource.entries {
+                match (entry.name.as_str(), entry.value) {
+                    ("max.message.bytes", Some(value)) => {
+                        facts.record_bytes_max = value.parse().unwrap_or(facts.record_bytes_max);
+                    }
+                    ("cleanup.policy", Some(value)) => facts.cleanup_policy = value,
+                    _ => {}
+                }
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Makes a changelog topic. One that exists already, made by another instance a moment ago, is fine.
+    pub fn create_changelog(&self, name: &str, partitions: u32) -> Result<(), AdminError> {
+        let partitions = i32::try_from(partitions).expect("Kafka numbers partitions in 31 bits");
+        // -1: as many replicas as the cluster's default.
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1))
+            .set("cleanup.policy", "compact");
+        let made = self
+            .runtime
+            .block_on(self.client.create_topics([&topic], &options()));
+        for result in made.map_err(|error| refused(&error))? {
+            match result {
+                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+                Err((name, code)) => {
+                    return Err(AdminError::Refused(format!(
+                        "topic {name} can't be made: {code}"
+                    )));
+                }
+            }
+        }
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while !self.topics([name])?.contains_key(name) {
+            if Instant::now() > give_up {
+                return Err(AdminError::Refused(format!(
+                    "topic {name} was made, but does not appear"
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Commits where every source begins, all of them at once, unless the group has committed before. Partitions that are added
+    /// later have no committed offset then, and begin at their beginning.
+    pub fn resolve_starts(&self, places: &[StartPlace<'_>]) -> Result<(), AdminError> {
+        let give_up = Instant::now() + Duration::from_secs(120);
+        loop {
+            let error = match self.try_resolve_starts(places) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if Instant::now() > give_up {
+                return Err(AdminError::Refused(format!(
+                    "the start of the sources can't be settled: {error}"
+                )));
+            }
+            tracing::info!("settling where the sources start: {error}; trying again");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    fn try_resolve_starts(&self, places: &[StartPlace<'_>]) -> Result<(), String> {
+        let offsets = list(
+            places
+                .iter()
+                .map(|&(topic, partition, _)| (topic, partition, None)),
+        );
+        self.reader.committed(&offsets)?;
+        if offsets
+            .elements()
+            .iter()
+            .any(|at| matches!(at.offset(), Offset::Offset(_)))
+        {
+            return Ok(());
+        }
+        let mut starts = Vec::with_capacity(places.len());
+        for &(topic, partition, start) in places {
+            let (first, end) = self
+                .reader
+                .watermarks(topic, partition)
+                .map_err(|code| code.to_string())?;
+            starts.push((
+                topic,
+                partition,
+                Some(if start == Start::Latest { end } else { first }),
+            ));
+        }
+        // Refused where the group has members: one of them has settled it, as the next look shows.
+        self.reader
+            .commit(&list(starts))
+            .map_err(|code| code.to_string())
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(REQUEST_MAX))
+        .operation_timeout(Some(REQUEST_MAX))
+}
+
+fn refused(error: &KafkaError) -> AdminError {
+    AdminError::Refused(error.to_string())
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,141 @@
+//! Folds the committed changelogs of a worker's map partitions, at start and ever after, through a consumer outside the group.
+//!
+//! Live update and restore are the same reading. Invariant: a partition counts as restored when everything up to the high watermark
+//! that a read_uncommitted client saw at assignment has been read; what read_committed reports as the end would let a dead writer's
+//! open transaction hide committed changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use millstream_engine::pipeline::MapId;
+use millstream_engine::state::restore::MapPartition;
+use rdkafka::TopicPartitionList;
+
+use super::client::Clients;
+use super::native::{NativeConsumer, Polled, list};
+use crate::directory::{MapPlace, SharedPartition};
+
+#[derive(Debug)]
+pub struct ChangelogReader {
+    committed: NativeConsumer,
+    uncommitted: NativeConsumer,
+    /// Changelog topics by `MapId`.
+    topics: Vec<String>,
+    seed: u64,
+    held: BTreeMap<MapPlace, SharedPartition>,
+    /// Given away in a rebalance under way; what comes back goes on where it was.
+    parked: BTreeMap<MapPlace, SharedPartition>,
+}
+
+impl ChangelogReader {
+    pub fn new(clients: &Clients, topics: Vec<String>, seed: u64) -> Result<Self, String> {
+        let mut committed = clients.reader("read_committed");
+        committed.set("enable.partition.eof", "true");
+        let uncommitted = clients.reader("read_uncommitted");
+        Ok(Self {
+            committed: NativeConsumer::new(&committed)?,
+            uncommitted: NativeConsumer::new(&uncommitted)?,
+            topics,
+            seed,
+            held: BTreeMap::new(),
+            parked: BTreeMap::new(),
+        })
+    }
+
+    /// Takes these partition numbers of every map. To be called after the stable offsets of the inputs were read. Can be called
+    /// again after an error.
+    pub fn take(&mut self, partitions: &[u32]) -> Result<(), String> {
+        let mut held = BTreeMap::new();
+        for map in 0..self.topics.len() {
+            for &partition in partitions {
+                let place = (MapId(map), partition);
+                let topic = &self.topics[map];
+                let marks = self.uncommitted.watermarks(topic, partition);
+                let (start, end) =
+                    marks.map_err(|code| format!("{topic} partition {partition}: {code}"))?;
+                held.insert(place, self.partition(place, start, end));
+            }
+        }
+        let positions = held.iter().map(|(&(map, partition), shared)| {
+            (
+                self.topics[map.0].as_str(),
+                partition,
+                Some(read(shared).position()),
+            )
+        });
+        self.committed
+            .assign(&list(positions))
+            .map_err(|code| code.to_string())?;
+        self.held = held;
+        self.parked.clear();
+        Ok(())
+    }
+
+    fn partition(&self, place: MapPlace, start: i64, end: i64) -> SharedPartition {
+        if let Some(parked) = self.parked.get(&place) {
+            let mut partition = write(parked);
+            // A changelog that was made anew, or cut further than we had read, has to be read from its start.
+            if (start..=end).contains(&partition.position()) {
+                partition.resume(end);
+                drop(partition);
+                return Arc::clone(parked);
+            }
+        }
+        Arc::new(RwLock::new(MapPartition::new(self.seed, start, end)))
+    }
+
+    /// Gives all partitions up, keeping their contents until it is known which of them come back.
+    pub fn park(&mut self) -> Result<(), String> {
+        self.committed
+            .assign(&TopicPartitionList::new())
+            .map_err(|code| code.to_string())?;
+        self.parked = std::mem::take(&mut self.held);
+        Ok(())
+    }
+
+    pub fn held(&self) -> &BTreeMap<MapPlace, SharedPartition> {
+        &self.held
+    }
+
+    /// Folds what is there.
+    pub fn poll(&mut self) {
+        let (topics, held) = (&self.topics, &self.held);
+        let find = |topic: &str, partition: i32| {
+            let map = MapId(topics.iter().position(|known| known == topic)?);
+            held.get(&(map, u32::try_from(partition).ok()?))
+        };
+        self.committed.poll(Duration::ZERO, |polled| match polled {
+            Polled::Record(record) => {
+                let Some(shared) = find(record.topic(), record.partition()) else {
+                    return;
+                };
+                let mut partition = write(shared);
+                match record.key() {
+                    Some(key) => partition.fold(record.offset(), key, record.value()),
+                    None => partition.advance(record.offset() + 1),
+                }
+            }
+            Polled::End {
+                topic,
+                partition,
+                offset,
+            } => {
+                if let Some(shared) = find(topic, partition) {
+                    write(shared).advance(offset);
+                }
+            }
+            Polled::Error { code, text, .. } => {
+                tracing::warn!(target: "millstream::kafka", "changelog: {text} ({code:?})");
+            }
+        });
+    }
+}
+
+fn read(shared: &SharedPartition) -> std::sync::RwLockReadGuard<'_, MapPartition> {
+    shared.read().expect("nobody panics with it held")
+}
+
+fn write(shared: &SharedPartition) -> std::sync::RwLockWriteGuard<'_, MapPartition> {
+    shared.write().expect("nobody panics with it held")
+}

@@ -1,0 +1,173 @@
+//! The settings of our Kafka clients: the user's properties, and on top of them those on which exactly-once rests.
+
+use std::time::Duration;
+
+use millstream_engine::pipeline::Guarantee;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+
+/// How long one request to the cluster may take before it is tried again.
+pub const REQUEST_MAX: Duration = Duration::from_secs(5);
+
+/// How long the group waits for a silent member before it gives its partitions to others.
+const SESSION: Duration = Duration::from_secs(8);
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// How long the broker lets a transaction be open: at least this, and at least this many intervals.
+const TRANSACTION_MIN: Duration = Duration::from_secs(60);
+const TRANSACTION_INTERVALS: u32 = 4;
+
+/// What every client of a pipeline is made of.
+#[derive(Clone)]
+pub struct Clients {
+    pub pipeline: String,
+    pub instance: String,
+    pub guarantee: Guarantee,
+    pub interval: Duration,
+    /// The user's, for consumers and producers.
+    pub consumer: Vec<(String, String)>,
+    pub producer: Vec<(String, String)>,
+}
+
+/// A property of the pipeline file that librdkafka refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownProperty {
+    pub name: String,
+    pub why: String,
+}
+
+impl Clients {
+    /// The brokers to start from.
+    pub fn bootstrap(&self) -> &str {
+        let named = |(name, _): &&(String, String)| {
+            name == "bootstrap.servers" || name == "metadata.broker.list"
+        };
+        self.producer
+            .iter()
+            .find(named)
+            .map_or("", |(_, servers)| servers)
+    }
+
+    /// The name of a worker's seat: its `transactional.id` and `group.instance.id`.
+    pub fn slot(&self, worker: u32) -> String {
+        format!("{}.{}.{worker}", self.pipeline, self.instance)
+    }
+
+    /// Properties that librdkafka does not know, or whose values it refuses.
+    pub fn refused(&self) -> Vec<UnknownProperty> {
+        let all = self.consumer.iter().chain(&self.producer);
+        let mut refused: Vec<UnknownProperty> = Vec::new();
+        for (name, value) in all {
+            let mut config = ClientConfig::new();
+            config.set(name, value);
+            if let Err(KafkaError::ClientConfig(_, why, name, _)) = config.create_native_config()
+                && !refused.iter().any(|known| known.name == name)
+            {
+                refused.push(UnknownProperty { name, why });
+            }
+        }
+        refused
+    }
+
+    /// For a member of the group.
+    pub fn member(&self, worker: u32) -> ClientConfig {
+        let mut config = self.reader("read_committed");
+        config
+            .set("group.instance.id", self.slot(worker))
+            .set("client.id", self.slot(worker))
+            .set("partition.assignment.strategy", "range");
+        default(
+            &mut config,
+            "session.timeout.ms",
+            &SESSION.as_millis().to_string(),
+        );
+        default(
+            &mut config,
+            "heartbeat.interval.ms",
+            &HEARTBEAT.as_millis().to_string(),
+        );
+        config
+    }
+
+    /// For a reader outside the group, which assigns itself what it reads. (librdkafka wants a group's name all the same; it is
+    /// never joined and nothing is committed to it.)
+    pub fn reader(&self, isolation: &str) -> ClientConfig {
+        let mut config = base(&self.consumer);
+        config
+            .set("group.id", &self.pipeline)
+            .set("group.protocol", "classic")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", isolation)
+            .set("check.crcs", "true")
+            .set("enable.partition.eof", "false");
+        default(&mut config, "fetch.queue.backoff.ms", "5");
+        default(&mut config, "fetch.wait.max.ms", "100");
+        config
+    }
+
+    /// For a worker's producer. `batch_bytes_max` keeps its requests within what the smallest of its topics takes,
+    /// `record_bytes_max` is what the largest does.
+    pub fn producer(
+        &self,
+        worker: u32,
+        batch_bytes_max: usize,
+        record_bytes_max: usize,
+    ) -> ClientConfig {
+        let mut config = base(&self.producer);
+        config
+            .set("client.id", self.slot(worker))
+            .set("enable.idempotence", "true")
+            .set("delivery.report.only.error", "true")
+            .set("partitioner", "murmur2_random");
+        if self.guarantee == Guarantee::ExactlyOnce {
+            let timeout = TRANSACTION_MIN.max(self.interval * TRANSACTION_INTERVALS);
+            config
+                .set("transactional.id", self.slot(worker))
+                .set("transaction.timeout.ms", timeout.as_millis().to_string());
+        }
+        default(&mut config, "linger.ms", "5");
+        default(&mut config, "queue.buffering.max.messages", "500000");
+        default(&mut config, "queue.buffering.max.kbytes", "262144");
+        let record = record_bytes_max.clamp(1000, 1_000_000_000);
+        default(&mut config, "message.max.bytes", &record.to_string());
+        default(
+            &mut config,
+            "batch.size",
+            &batch_bytes_max.clamp(1, 1_000_000).min(record).to_string(),
+        );
+        config
+    }
+
+    /// For questions to the cluster.
+    pub fn admin(&self) -> ClientConfig {
+        base(&self.producer)
+    }
+}
+
+fn base(properties: &[(String, String)]) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (name, value) in properties {
+        config.set(name, value);
+    }
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config
+}
+
+/// Sets what the user did not.
+fn default(config: &mut ClientConfig, name: &str, value: &str) {
+    if config.get(name).is_none() {
+        config.set(name, value);
+    }
+}
+
+impl std::fmt::Debug for Clients {
+    /// Without the properties: some are secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clients")
+            .field("pipeline", &self.pipeline)
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,431 @@
+//! A worker's producer, on librdkafka's own functions: the safe crate has no hook for counting the requests that end a transaction,
+//! takes 100 ms to flush when only errors are reported, and stalls in an abort.
+//!
+//! Invariants: a producer that was in any abort, in a commit that failed, or in one whose end was sent more than once is never used
+//! again (the engine says so; the worker drops it and makes another); everything here is called by one thread.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use millstream_engine::commit::verdict::{Sends, Verdict};
+use millstream_engine::record::Record;
+use rdkafka::TopicPartitionList;
+use rdkafka::config::ClientConfig;
+use rdkafka_sys::{self as sys, RDKafkaErrorCode as Code};
+
+use super::callbacks::{millis, on_error, on_log};
+use super::native::GroupMetadata;
+use super::verdict::{self, TransactionError};
+
+/// How long one call may take before we look around and make it again.
+const SLICE: Duration = Duration::from_secs(2);
+
+/// How long a commit is tried before it is in doubt, or, where its end was never sent, given up.
+const COMMIT_MAX: Duration = Duration::from_secs(15);
+
+/// How long a send waits for room in the producer's queue.
+const ROOM_MAX: Duration = Duration::from_secs(60);
+
+/// The Kafka protocol's key of the request that ends a transaction.
+const END_TXN: i16 = 26;
+
+/// librdkafka's word for "the one that the key hashes to".
+const ANY_PARTITION: i32 = -1;
+
+/// A record without a header takes this many arguments: topic, partition, key, value, time, flags.
+const PLAIN_ARGUMENTS: usize = 6;
+
+pub struct Producer {
+    native: *mut sys::rd_kafka_t,
+    /// By the caller's index.
+    topics: Vec<*mut sys::rd_kafka_topic_t>,
+    /// Shared with librdkafka's threads until `native` is destroyed.
+    shared: Box<Shared>,
+    arguments: Vec<sys::rd_kafka_vu_t>,
+    names: Vec<CString>,
+}
+
+/// What librdkafka's callbacks write.
+#[derive(Debug, Default)]
+struct Shared {
+    ends_sent: AtomicU32,
+    /// The first delivery that failed since the producer was made.
+    failed: Mutex<Option<String>>,
+}
+
+/// How the offsets of an epoch are committed.
+#[derive(Debug)]
+pub struct Commit<'a> {
+    pub offsets: &'a TopicPartitionList,
+    pub group: &'a GroupMetadata,
+}
+
+impl Producer {
+    /// # Errors
+    ///
+    /// What librdkafka says of the settings.
+    pub fn new(config: &ClientConfig, topics: &[String]) -> Result<Self, String> {
+        let mut shared = Box::<Shared>::default();
+        let native = create(config, &mut shared)?;
+        let mut producer = Self {
+            native,
+            topics: Vec::new(),
+            shared,
+            arguments: Vec::new(),
+            names: Vec::new(),
+        };
+        for topic in topics {
+            let name = CString::new(topic.as_str())
+                .map_err(|_| format!("topic {topic:?} holds a zero byte"))?;
+            // SAFETY: the client is alive, the name is copied, and null stands for the default settings.
+            let topic = unsafe { sys::rd_kafka_topic_new(native, name.as_ptr(), ptr::null_mut()) };
+            if topic.is_null() {
+                return Err(format!("topic {name:?} can't be written: {}", last_error()));
+            }
+            producer.topics.push(topic);
+        }
+        Ok(producer)
+    }
+
+    /// Takes the transactional.id, and ends what whoever had it before left open. To be called again after a retriable error.
+    pub fn init(&self, timeout: Duration) -> Result<(), TransactionError> {
+        // SAFETY: the client is alive; the error object is taken over.
+        unsafe {
+            TransactionError::check(sys::rd_kafka_init_transactions(
+                self.native,
+                millis(timeout),
+            ))
+        }
+    }
+
+    pub fn begin(&self) -> Result<(), TransactionError> {
+        self.shared.ends_sent.store(0, Ordering::SeqCst);
+        // SAFETY: the client is alive; the error object is taken over.
+        unsafe { TransactionError::check(sys::rd_kafka_begin_transaction(self.native)) }
+    }
+
+    /// Queues a copy of a record; the partition is the key's where none is given.
+    ///
+    /// # Errors
+    ///
+    /// Why it, or one queued before, can't be delivered.
+    pub fn send(
+        &mut self,
+        topic: usize,
+        partition: Option<u32>,
+        record: &Record<'_>,
+    ) -> Result<(), String> {
+        self.fill_arguments(topic, partition, record);
+        let give_up = Instant::now() + ROOM_MAX;
+        loop {
+            // SAFETY: the client is alive; every argument points at something that outlives the call, which copies it.
+            let sent = unsafe {
+                let error = sys::rd_kafka_produceva(
+                    self.native,
+                    self.arguments.as_ptr(),
+                    self.arguments.len(),
+                );
+                TransactionError::check(error)
+            };
+            match sent {
+                Ok(()) => return Ok(()),
+                Err(error) if error.code == Code::QueueFull && Instant::now() < give_up => {
+                    self.poll(Duration::from_millis(5))?;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    fn fill_arguments(&mut self, topic: usize, partition: Option<u32>, record: &Record<'_>) {
+        use sys::rd_kafka_vtype_t as ty;
+        let partition = partition.map_or(ANY_PARTITION, |partition| {
+            i32::try_from(partition).expect("Kafka numbers partitions in 31 bits")
+        });
+        self.arguments.clear();
+        self.names.clear();
+        self.arguments
+            .reserve(PLAIN_ARGUMENTS + record.headers.len());
+        let mut push = |vtype, u| self.arguments.push(sys::rd_kafka_vu_t { vtype, u });
+        type Argument = sys::rd_kafka_vu_s__bindgen_ty_1;
+        push(
+            ty::RD_KAFKA_VTYPE_RKT,
+            Argument {
+                rkt: self.topics[topic],
+            },
+        );
+        push(ty::RD_KAFKA_VTYPE_PARTITION, Argument { i32_: partition });
+        push(
+            ty::RD_KAFKA_VTYPE_KEY,
+            Argument {
+                mem: memory(record.key),
+            },
+        );
+        push(
+            ty::RD_KAFKA_VTYPE_VALUE,
+            Argument {
+                mem: memory(record.value),
+            },
+        );
+        // librdkafka stamps what has no time, and has no way to say 1970-01-01 00:00:00.000 itself.
+        push(
+            ty::RD_KAFKA_VTYPE_TIMESTAMP,
+            Argument {
+                i64_: record.timestamp.max(0),
+            },
+        );
+        push(
+            ty::RD_KAFKA_VTYPE_MSGFLAGS,
+            Argument {
+                i: sys::RD_KAFKA_MSG_F_COPY,
+            },
+        );
+        for (name, value) in record.headers.iter() {
+            let name = CString::new(name)
+                .expect("header names hold no zero byte: checked where they come in");
+            let (val, size) = match value {
+                Some(value) => (value.as_ptr().cast(), value.len().cast_signed()),
+                None => (ptr::null(), 0),
+            };
+            let header = sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_2 {
+                name: name.as_ptr(),
+                val,
+                size,
+            };
+            push(ty::RD_KAFKA_VTYPE_HEADER, Argument { header });
+            // The pointer goes on to be good: moving a CString does not move its bytes.
+            self.names.push(name);
+        }
+    }
+
+    /// Serves librdkafka's callbacks.
+    ///
+    /// # Errors
+    ///
+    /// The first delivery that failed.
+    pub fn poll(&self, timeout: Duration) -> Result<(), String> {
+        // SAFETY: the client is alive.
+        unsafe { sys::rd_kafka_poll(self.native, millis(timeout)) };
+        match &*self.failed() {
+            Some(why) => Err(why.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn failed(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.shared
+            .failed
+            .lock()
+            .expect("nobody panics with it held")
+    }
+
+    /// Waits until all that was sent has been delivered.
+    pub fn flush(&self) -> Result<(), String> {
+        let give_up = Instant::now() + ROOM_MAX;
+        loop {
+            // SAFETY: the client is alive.
+            let code = unsafe { sys::rd_kafka_flush(self.native, millis(SLICE)) };
+            self.poll(Duration::ZERO)?;
+            match code {
+                sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => return Ok(()),
+                _ if Instant::now() < give_up => {}
+                code => {
+                    return Err(format!(
+                        "the records could not be delivered: {}",
+                        Code::from(code)
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Commits the open transaction with these offsets.
+    pub fn commit(&self, commit: &Commit<'_>) -> Verdict {
+        let give_up = Instant::now() + COMMIT_MAX;
+        match self.try_commit(commit, give_up) {
+            Ok(()) if self.ends_sent() > 1 => Verdict::Committed(Sends::Several),
+            Ok(()) => Verdict::Committed(Sends::Once),
+            Err(error) => verdict::judge(&error, self.ends_sent()),
+        }
+    }
+
+    fn try_commit(&self, commit: &Commit<'_>, give_up: Instant) -> Result<(), TransactionError> {
+        if commit.offsets.count() > 0 {
+            let (offsets, group) = (commit.offsets.ptr(), commit.group.as_ptr());
+            insist(give_up, || {
+                // SAFETY: client, list and group metadata are alive during the call, which keeps none of them.
+                unsafe {
+                    let millis = millis(SLICE);
+                    let error = sys::rd_kafka_send_offsets_to_transaction(
+                        self.native,
+                        offsets,
+                        group,
+                        millis,
+                    );
+                    TransactionError::check(error)
+                }
+            })?;
+        }
+        insist(give_up, || {
+            // SAFETY: the client is alive; the error object is taken over.
+            unsafe {
+                TransactionError::check(sys::rd_kafka_commit_transaction(
+                    self.native,
+                    millis(SLICE),
+                ))
+            }
+        })
+    }
+
+    fn ends_sent(&self) -> u32 {
+        self.shared.ends_sent.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let purge = sys::RD_KAFKA_PURGE_F_QUEUE
+            | sys::RD_KAFKA_PURGE_F_INFLIGHT
+            | sys::RD_KAFKA_PURGE_F_NON_BLOCKING;
+        // SAFETY: the client is alive until destroy; topics are given back before it; `shared` is freed after this, when none of
+        // librdkafka's threads is left to write it.
+        unsafe {
+            sys::rd_kafka_purge(self.native, purge);
+            for &topic in &self.topics {
+                sys::rd_kafka_topic_destroy(topic);
+            }
+            sys::rd_kafka_destroy(self.native);
+        }
+    }
+}
+
+// SAFETY: a librdkafka client may be used from any thread, and `&mut self` or ownership goes along with it.
+unsafe impl Send for Producer {}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer")
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a call again, as long as librdkafka says that it may be and there is time.
+fn insist(
+    give_up: Instant,
+    mut call: impl FnMut() -> Result<(), TransactionError>,
+) -> Result<(), TransactionError> {
+    loop {
+        match call() {
+            Err(error) if error.retriable && Instant::now() < give_up => {
+                tracing::info!(target: "millstream::kafka", "the commit takes long: {error}");
+            }
+            result => return result,
+        }
+    }
+}
+
+fn create(config: &ClientConfig, shared: &mut Shared) -> Result<*mut sys::rd_kafka_t, String> {
+    let config = config
+        .create_native_config()
+        .map_err(|error| error.to_string())?;
+    let opaque: *mut Shared = shared;
+    let mut said = [0 as c_char; 512];
+    // SAFETY: the configuration is alive and, once the client exists, belongs to it (hence no drop in that case); `opaque` outlives
+    // the client, as `Producer::drop` destroys that first; the names are C strings.
+    unsafe {
+        let conf = config.ptr();
+        sys::rd_kafka_conf_set_opaque(conf, opaque.cast());
+        sys::rd_kafka_conf_set_dr_msg_cb(conf, Some(on_delivery));
+        sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
+        sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
+        sys::rd_kafka_conf_interceptor_add_on_new(
+            conf,
+            c"millstream".as_ptr(),
+            Some(on_new),
+            opaque.cast(),
+        );
+        let ty = sys::rd_kafka_type_t::RD_KAFKA_PRODUCER;
+        let native = sys::rd_kafka_new(ty, conf, said.as_mut_ptr(), said.len());
+        if native.is_null() {
+            return Err(CStr::from_ptr(said.as_ptr()).to_string_lossy().into_owned());
+        }
+        let _ = ManuallyDrop::new(config);
+        Ok(native)
+    }
+}
+
+fn memory(bytes: Option<&[u8]>) -> sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+    let (start, size) = bytes.map_or((ptr::null_mut(), 0), |bytes| {
+        (bytes.as_ptr().cast_mut().cast(), bytes.len())
+    });
+    sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr: start, size }
+}
+
+fn last_error() -> Code {
+    // SAFETY: reads a value of this thread.
+    Code::from(unsafe { sys::rd_kafka_last_error() })
+}
+
+extern "C" fn on_new(
+    native: *mut sys::rd_kafka_t,
+    _: *const sys::rd_kafka_conf_t,
+    opaque: *mut c_void,
+    _: *mut c_char,
+    _: usize,
+) -> sys::rd_kafka_resp_err_t {
+    // SAFETY: librdkafka calls this with a client under construction; the opaque pointer is `create`'s.
+    unsafe {
+        sys::rd_kafka_interceptor_add_on_request_sent(
+            native,
+            c"millstream".as_ptr(),
+            Some(on_request_sent),
+            opaque,
+        )
+    }
+}
+
+extern "C" fn on_request_sent(
+    _: *mut sys::rd_kafka_t,
+    _: c_int,
+    _: *const c_char,
+    _: i32,
+    api_key: i16,
+    _: i16,
+    _: i32,
+    _: usize,
+    opaque: *mut c_void,
+) -> sys::rd_kafka_resp_err_t {
+    if api_key == END_TXN {
+        // SAFETY: the pointer is `create`'s, to what lives longer than the client.
+        let shared = unsafe { &*opaque.cast::<Shared>() };
+        shared.ends_sent.fetch_add(1, Ordering::SeqCst);
+    }
+    sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+extern "C" fn on_delivery(
+    _: *mut sys::rd_kafka_t,
+    message: *const sys::rd_kafka_message_t,
+    opaque: *mut c_void,
+) {
+    // SAFETY: librdkafka lends a whole message during the callback; the opaque pointer is `create`'s.
+    let (message, shared) = unsafe { (&*message, &*opaque.cast::<Shared>()) };
+    if message.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return;
+    }
+    // SAFETY: a delivered message names its topic, a C string that lives as long as the message.
+    let topic = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(message.rkt)) }.to_string_lossy();
+    let mut failed = shared.failed.lock().expect("nobody panics with it held");
+    failed.get_or_insert_with(|| {
+        format!(
+            "a record of {} bytes for {topic} was not delivered: {}",
+            message.len,
+            Code::from(message.err)
+        )
+    });
+}

@@ -1,0 +1,143 @@
+//! From a pipeline file to what can be run: its plugins loaded, configured once and asked what they need, and everything that doesn't
+//! fit said at once, with file, line and key. No record flows, and no broker is asked, before this has passed.
+
+use std::sync::Arc;
+
+use millstream_engine::pipeline::{From, Input, Pipeline};
+
+use crate::config::{Config, Problem, Problems};
+use crate::kafka::Clients;
+use crate::wasm::{LoadError, Needs, Plugin, Runtime, StepPlugin};
+
+/// Loads what the pipeline file names.
+///
+/// # Errors
+///
+/// All problems found.
+pub fn steps(config: &Config, runtime: &Runtime) -> Result<Arc<Vec<StepPlugin>>, Problems> {
+    let mut problems = Vec::new();
+    let plugins: Vec<Option<Plugin>> = config
+        .plugins
+        .iter()
+        .map(|file| {
+            let loaded = runtime.load(&file.path);
+            loaded
+                .map_err(|error| problems.push(load_problem(config, &file.name, &error)))
+                .ok()
+        })
+        .collect();
+    let mut steps = Vec::new();
+    for (step, settings) in config.pipeline.steps.iter().zip(&config.steps) {
+        let Some(plugin) = &plugins[settings.plugin] else {
+            continue;
+        };
+        let needs = match plugin.instantiate(&step.name, &settings.config) {
+            Ok((_, needs)) => needs,
+            Err(why) => {
+                let name = &config.plugins[settings.plugin].name;
+                let why = format!("plugin \"{name}\" refuses its configuration: {why}");
+                problems.push(config.problem(&["steps", &step.name, "config"], why));
+                continue;
+            }
+        };
+        problems.extend(unmet_needs(config, &step.name, &needs));
+        problems.extend(unknown_ports(config, &step.name, &needs));
+        steps.push(StepPlugin {
+            name: step.name.clone(),
+            plugin: plugin.clone(),
+            config: settings.config.clone(),
+            ports: needs.ports,
+        });
+    }
+    match Problems::from_list(problems) {
+        Some(problems) => Err(problems),
+        None => Ok(Arc::new(steps)),
+    }
+}
+
+fn load_problem(config: &Config, plugin: &str, error: &LoadError) -> Problem {
+    let problem = config.problem(&["plugins", plugin, "path"], error.to_string());
+    match error {
+        LoadError::Read { .. } => problem.with_hint(
+            "build the plugin, or mend the path (it starts at the pipeline file's folder)",
+        ),
+        LoadError::NotAPlugin { .. } | LoadError::Compile { .. } => problem,
+    }
+}
+
+/// What the plugin asks for and the pipeline file can't give yet.
+fn unmet_needs(config: &Config, step: &str, needs: &Needs) -> Vec<Problem> {
+    let problem = |what: &str, name: &String| {
+        config.problem(
+            &["steps", step, what],
+            format!("the plugin needs {what} \"{name}\", which the pipeline file does not give it"),
+        )
+    };
+    let lookups = needs.lookups.iter().map(|name| problem("lookups", name));
+    lookups
+        .chain(needs.state.iter().map(|name| problem("state", name)))
+        .collect()
+}
+
+/// Inputs that read a port which the step's plugin does not have.
+fn unknown_ports(config: &Config, step: &str, needs: &Needs) -> Vec<Problem> {
+    let Pipeline { steps, sinks, .. } = &config.pipeline;
+    let readers = steps
+        .iter()
+        .map(|reader| ("steps", &reader.name, &reader.inputs));
+    let readers = readers.chain(
+        sinks
+            .iter()
+            .map(|reader| ("sinks", &reader.name, &reader.inputs)),
+    );
+    let mut problems = Vec::new();
+    for (table, reader, inputs) in readers {
+        for (index, input) in inputs.iter().enumerate() {
+            let Some(port) = read_port(config, input, step) else {
+                continue;
+            };
+            if !port.is_empty() && !needs.ports.iter().any(|known| known == port) {
+                let ports = if needs.ports.is_empty() {
+                    "none".into()
+                } else {
+                    needs.ports.join(", ")
+                };
+                problems.push(config.problem(
+                    &[table, reader, &format!("inputs[{index}]")],
+                    format!("step \"{step}\" has no port \"{port}\"; its plugin's ports: {ports}"),
+                ));
+            }
+        }
+    }
+    problems
+}
+
+fn read_port<'i>(config: &Config, input: &'i Input, step: &str) -> Option<&'i str> {
+    match &input.from {
+        From::Step { step: read, port } if config.pipeline.steps[read.0].name == step => Some(port),
+        _ => None,
+    }
+}
+
+/// The Kafka clients of a pipeline, if librdkafka takes their properties.
+pub fn clients(config: &Config, instance: &str) -> Result<Clients, Problems> {
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let clients = Clients {
+        pipeline: config.pipeline.name.clone(),
+        instance: instance.into(),
+        guarantee: config.pipeline.guarantee,
+        interval: config.pipeline.interval,
+        consumer: config.kafka.consumer().map(owned).collect(),
+        producer: config.kafka.producer().map(owned).collect(),
+    };
+    let problems = clients.refused().into_iter().map(|refused| {
+        config.kafka_problem(
+            &refused.name,
+            format!("librdkafka refuses this property: {}", refused.why),
+        )
+    });
+    match Problems::from_list(problems.collect()) {
+        Some(problems) => Err(problems),
+        None => Ok(clients),
+    }
+}

@@ -1,0 +1,23 @@
+//! The `millstream` binary: acts on what the engine decides. Adapters (`kafka`, `wasm`, `query`, `config`) don't know each other;
+//! `load`, `topics`, `worker_thread`, `supervisor` and `cli` join them.
+
+mod cli;
+mod config;
+mod directory;
+mod kafka;
+mod load;
+mod query;
+mod status;
+mod supervisor;
+mod telemetry;
+mod topics;
+mod wasm;
+mod worker_thread;
+
+/// The system's own holds more memory and costs more time in this pattern of use (figures in docs/adr).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

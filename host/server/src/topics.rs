@@ -1,0 +1,183 @@
+//! The pipeline's topics, held against the cluster's: what is missing or doesn't fit is said with file, line and key; changelogs
+//! that are missing are made.
+
+use std::collections::BTreeMap;
+
+use millstream_engine::pipeline::{MapId, Start, Target, TopicId};
+use millstream_engine::task::run::SinkLimits;
+
+use crate::config::{Config, Problem, Problems};
+use crate::kafka::{Admin, AdminError, TopicFacts};
+
+/// Topics as the pipeline uses them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    /// Of every changelog; 1 where there are no maps.
+    pub map_partitions: u32,
+    /// Parallel to the pipeline's sinks.
+    pub limits: Vec<SinkLimits>,
+    /// Every partition of every source topic, and where its source starts.
+    pub starts: Vec<(String, u32, Start)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TopicsError {
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+}
+
+/// Checks all topics and makes the changelogs that are missing.
+pub fn prepare(config: &Config, admin: &Admin) -> Result<Topics, TopicsError> {
+    let pipeline = &config.pipeline;
+    let changelogs: Vec<String> = (0..pipeline.maps.len())
+        .map(|map| pipeline.changelog(MapId(map)))
+        .collect();
+    let sources = pipeline.topics.iter().map(|topic| topic.topic.as_str());
+    let sinks = pipeline.sinks.iter().filter_map(|sink| match &sink.target {
+        Target::Topic(topic) => Some(topic.as_str()),
+        Target::Map(_) => None,
+    });
+    let mut facts = admin.topics(
+        sources
+            .chain(sinks)
+            .chain(changelogs.iter().map(String::as_str)),
+    )?;
+    let mut problems = missing(config, &facts);
+    problems.extend(unequal(config, &facts));
+    let partitions = source_partitions(config, &facts);
+    for changelog in &changelogs {
+        problems.extend(
+            facts
+                .get(changelog)
+                .and_then(|facts| unfit(config, changelog, facts, partitions)),
+        );
+    }
+    if let Some(problems) = Problems::from_list(problems) {
+        return Err(problems.into());
+    }
+    for changelog in changelogs {
+        if !facts.contains_key(&changelog) {
+            tracing::info!("making topic {changelog} with {partitions} partitions, compacted");
+            admin.create_changelog(&changelog, partitions)?;
+            facts.extend(admin.topics([changelog.as_str()])?);
+        }
+    }
+    Ok(gather(config, &facts, partitions))
+}
+
+fn missing(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<Problem> {
+    let pipeline = &config.pipeline;
+    let absent = |topic: &str| format!("topic \"{topic}\" does not exist");
+    let mut problems = Vec::new();
+    for (id, topic) in pipeline.topics.iter().enumerate() {
+        if !facts.contains_key(&topic.topic) {
+            problems.push(config.topic_problem(TopicId(id), absent(&topic.topic)));
+        }
+    }
+    for sink in &pipeline.sinks {
+        if let Target::Topic(topic) = &sink.target
+            && !facts.contains_key(topic)
+        {
+            problems.push(config.problem(&["sinks", &sink.name, "topic"], absent(topic)));
+        }
+    }
+    let advised = problems
+        .into_iter()
+        .map(|problem| problem.with_hint("make it, or mend the name"));
+    advised.collect()
+}
+
+/// Source topics that differ in their number of partitions, where a task owns that number of each.
+fn unequal(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<Problem> {
+    let pipeline = &config.pipeline;
+    let count = |id: usize| {
+        facts
+            .get(&pipeline.topics[id].topic)
+            .map(|facts| facts.partitions)
+    };
+    let Some(first) = count(0).filter(|_| pipeline.co_partitioned()) else {
+        return Vec::new();
+    };
+    let differing = (1..pipeline.topics.len()).filter_map(|id| {
+        let partitions = count(id).filter(|&partitions| partitions != first)?;
+        let (topic, one) = (&pipeline.topics[id].topic, &pipeline.topics[0].topic);
+        let message = format!("topic \"{topic}\" has {partitions} partitions, but \"{one}\" has {first}");
+        let problem = config.topic_problem(TopicId(id), message);
+        Some(problem.with_hint(
+            "a pipeline with maps needs source topics of equal partition counts: the worker that owns a partition number owns it \
+             in all of them",
+        ))
+    });
+    differing.collect()
+}
+
+fn source_partitions(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> u32 {
+    let first = facts.get(&config.pipeline.topics[0].topic);
+    if config.pipeline.co_partitioned() {
+        first.map_or(1, |facts| facts.partitions)
+    } else {
+        1
+    }
+}
+
+/// Why an existing topic can't be the changelog of a map.
+fn unfit(config: &Config, changelog: &str, facts: &TopicFacts, partitions: u32) -> Option<Problem> {
+    let sink = config
+        .pipeline
+        .sinks
+        .iter()
+        .find(|sink| match sink.target {
+            Target::Map(map) => config.pipeline.changelog(map) == changelog,
+            Target::Topic(_) => false,
+        })?;
+    let key = ["sinks", &sink.name, "map"];
+    if facts.partitions != partitions {
+        let message = format!(
+            "changelog \"{changelog}\" has {} partitions, but the sources have {partitions}",
+            facts.partitions
+        );
+        let hint = "a map keeps the partitions it was made with: give the map another name, or delete that topic to build it anew";
+        return Some(config.problem(&key, message).with_hint(hint));
+    }
+    if !facts
+        .cleanup_policy
+        .split(',')
+        .any(|policy| policy.trim() == "compact")
+    {
+        let message = format!(
+            "changelog \"{changelog}\" has cleanup.policy={}: entries would be lost",
+            facts.cleanup_policy
+        );
+        return Some(
+            config
+                .problem(&key, message)
+                .with_hint("set the topic's cleanup.policy to compact"),
+        );
+    }
+    None
+}
+
+fn gather(config: &Config, facts: &BTreeMap<String, TopicFacts>, map_partitions: u32) -> Topics {
+    let pipeline = &config.pipeline;
+    let limits = pipeline.sinks.iter().map(|sink| {
+        let topic = match &sink.target {
+            Target::Topic(topic) => topic.clone(),
+            Target::Map(map) => pipeline.changelog(*map),
+        };
+        SinkLimits {
+            record_bytes_max: facts[&topic].record_bytes_max,
+        }
+    });
+    let starts = pipeline.topics.iter().flat_map(|topic| {
+        let start = pipeline.sources[topic.source.0].start;
+        (0..facts[&topic.topic].partitions)
+            .map(move |partition| (topic.topic.clone(), partition, start))
+    });
+    Topics {
+        map_partitions,
+        limits: limits.collect(),
+        starts: starts.collect(),
+    }
+}

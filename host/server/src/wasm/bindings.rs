@@ -1,0 +1,7 @@
+//! Host side of the contract, generated from `wit/` at compile time. Batches are lent to the guest, not copied on the way to it.
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "plugin",
+    ownership: Borrowing { duplicate_if_necessary: true },
+});

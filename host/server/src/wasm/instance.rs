@@ -1,0 +1,262 @@
+//! One living copy of a plugin, of one step in one worker: calls go in, answers come out in the engine's types.
+//!
+//! Invariant: after a call that failed, the instance is not called again (`Steps` drops it): its memory may be anything.
+
+use millstream_engine::record::{Column, Headers};
+use millstream_engine::step::{Batch, CallFailure, Failure, Outcome, Output};
+use wasmtime::component::Resource;
+use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
+
+use super::bindings::exports::millstream::plugin::transform::Needs as NeedsReply;
+use super::bindings::millstream::plugin::{log, lookups, records, state};
+use super::bindings::{Plugin, PluginPre};
+use super::deadline;
+use super::plugin::Needs;
+
+/// What the memories of an instance may take together.
+const MEMORY_MAX: usize = 256 << 20;
+
+/// What the host keeps for an instance.
+pub struct State {
+    step: String,
+    limits: StoreLimits,
+}
+
+pub struct Instance {
+    store: Store<State>,
+    plugin: Plugin,
+    headers: bool,
+}
+
+impl Instance {
+    pub fn new(
+        engine: &Engine,
+        pre: &PluginPre<State>,
+        step: &str,
+        config: &str,
+    ) -> Result<(Self, Needs), String> {
+        let limits = StoreLimitsBuilder::new().memory_size(MEMORY_MAX).build();
+        let mut store = Store::new(
+            engine,
+            State {
+                step: step.into(),
+                limits,
+            },
+        );
+        store.limiter(|state| &mut state.limits);
+        deadline::set(&mut store, 0);
+        let plugin = pre
+            .instantiate(&mut store)
+            .map_err(|error| explain(&error))?;
+        let configured = plugin
+            .millstream_plugin_transform()
+            .call_configure(&mut store, config);
+        let needs: NeedsReply = configured.map_err(|error| explain(&error))??;
+        let headers = needs.headers;
+        let needs = Needs {
+            ports: needs.ports,
+            lookups: needs.lookups,
+            state: needs.state,
+            headers,
+        };
+        Ok((
+            Self {
+                store,
+                plugin,
+                headers,
+            },
+            needs,
+        ))
+    }
+
+    pub fn process(&mut self, batch: &Batch<'_>) -> Result<Outcome, CallFailure> {
+        deadline::set(&mut self.store, batch.halvings);
+        let columns = batch.columns;
+        let none = Headers::default();
+        let headers = if self.headers {
+            &columns.headers
+        } else {
+            &none
+        };
+        let lent = records::Batch {
+            inputs: batch.inputs,
+            input_of: batch.input_of,
+            topic: batch.topic,
+            partition: batch.partition,
+            now: batch.now,
+            offsets: &columns.offsets,
+            timestamps: &columns.timestamps,
+            keys: lend(&columns.keys),
+            values: lend(&columns.values),
+            headers: records::HeadersParam {
+                owners: headers.owners(),
+                names: lend(headers.names()),
+                values: lend(headers.values()),
+            },
+        };
+        let called = self
+            .plugin
+            .millstream_plugin_transform()
+            .call_process(&mut self.store, lent);
+        match called {
+            Err(error) => Err(CallFailure::Plugin(explain(&error))),
+            Ok(Err(reason)) => Err(CallFailure::Plugin(reason)),
+            Ok(Ok(outcome)) => take_outcome(outcome)
+                .map_err(|wrong| CallFailure::Plugin(format!("its answer is malformed: {wrong}"))),
+        }
+    }
+}
+
+/// What went wrong in a call, in a line.
+fn explain(error: &wasmtime::Error) -> String {
+    if deadline::is_missed(error) {
+        return "it missed its deadline".into();
+    }
+    let root = error.root_cause().to_string();
+    match error.downcast_ref::<wasmtime::WasmBacktrace>() {
+        Some(trace) => {
+            let frames = trace.frames().iter().filter_map(|frame| frame.func_name());
+            let frames: Vec<&str> = frames.take(8).collect();
+            if frames.is_empty() {
+                root
+            } else {
+                format!("{root} (in {})", frames.join(" < "))
+            }
+        }
+        None => root,
+    }
+}
+
+fn lend(column: &Column) -> records::ColumnParam<'_> {
+    records::ColumnParam {
+        bytes: column.bytes(),
+        ends: column.ends(),
+        nulls: column.nulls(),
+    }
+}
+
+fn take(column: records::ColumnResult) -> Result<Column, String> {
+    Column::from_parts(column.bytes, column.ends, column.nulls)
+}
+
+fn take_outcome(outcome: records::Outcome) -> Result<Outcome, String> {
+    let failures = outcome.failures.into_iter();
+    Ok(Outcome {
+        outputs: outcome
+            .outputs
+            .into_iter()
+            .map(take_output)
+            .collect::<Result<_, _>>()?,
+        failures: failures
+            .map(|failure| Failure {
+                origin: failure.origin,
+                reason: failure.reason,
+            })
+            .collect(),
+    })
+}
+
+fn take_output(output: records::Output) -> Result<Output, String> {
+    let records = output.origins.len();
+    let headers = output.headers.map(|headers| {
+        Headers::from_parts(
+            headers.owners,
+            take(headers.names)?,
+            take(headers.values)?,
+            records,
+        )
+    });
+    Ok(Output {
+        port: output.port,
+        origins: output.origins,
+        keys: output
+            .keys
+            .map(take)
+            .transpose()
+            .map_err(|wrong| format!("keys: {wrong}"))?,
+        values: output
+            .values
+            .map(take)
+            .transpose()
+            .map_err(|wrong| format!("values: {wrong}"))?,
+        timestamps: output.timestamps,
+        headers: headers
+            .transpose()
+            .map_err(|wrong| format!("headers: {wrong}"))?,
+    })
+}
+
+impl records::Host for State {}
+
+impl log::Host for State {
+    fn log(&mut self, level: log::Level, message: String) {
+        let step = &self.step;
+        match level {
+            log::Level::Trace => tracing::trace!(target: "millstream::plugin", step, "{message}"),
+            log::Level::Debug => tracing::debug!(target: "millstream::plugin", step, "{message}"),
+            log::Level::Info => tracing::info!(target: "millstream::plugin", step, "{message}"),
+            log::Level::Warn => tracing::warn!(target: "millstream::plugin", step, "{message}"),
+            log::Level::Error => tracing::error!(target: "millstream::plugin", step, "{message}"),
+        }
+    }
+}
+
+// The pipeline file can't grant tables or state yet, so opening one always fails, and nobody ever holds one to ask.
+
+impl lookups::Host for State {
+    fn open(&mut self, name: String) -> Result<Resource<lookups::Lookup>, String> {
+        Err(format!(
+            "the pipeline file grants step \"{}\" no table \"{name}\"",
+            self.step
+        ))
+    }
+}
+
+impl lookups::HostLookup for State {
+    fn get(&mut self, _: Resource<lookups::Lookup>, _: lookups::Column) -> lookups::Column {
+        unreachable!("open() gave out no table")
+    }
+
+    fn drop(&mut self, _: Resource<lookups::Lookup>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl state::Host for State {
+    fn open(&mut self, name: String) -> Result<Resource<state::Store>, String> {
+        Err(format!(
+            "the pipeline file gives step \"{}\" no state \"{name}\"",
+            self.step
+        ))
+    }
+}
+
+impl state::HostStore for State {
+    fn get(&mut self, _: Resource<state::Store>, _: state::Column) -> state::Column {
+        unreachable!("open() gave out no store")
+    }
+
+    fn put(&mut self, _: Resource<state::Store>, _: state::Column, _: state::Column) {
+        unreachable!("open() gave out no store")
+    }
+
+    fn drop(&mut self, _: Resource<state::Store>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instance")
+            .field("state", self.store.data())
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("step", &self.step)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,14 @@
+//! The plugin boundary: components are loaded, instantiated and called here and nowhere else.
+//!
+//! Never gives a plugin anything but the interfaces of the contract: no file, socket, clock or environment. Invariant: nothing of
+//! wasmtime leaves this folder.
+
+mod bindings;
+mod deadline;
+mod instance;
+mod plugin;
+mod steps;
+
+pub use deadline::Ticker;
+pub use plugin::{LoadError, Needs, Plugin, Runtime};
+pub use steps::{StepPlugin, Steps};

@@ -1,0 +1,206 @@
+//! A plugin: a component that was read, checked against the contract, and compiled.
+//!
+//! Never runs code of a file that isn't a component of our world: what is wrong is said before anything is instantiated.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Config, Engine};
+
+use super::bindings::{Plugin as World, PluginPre};
+use super::deadline::{self, Ticker};
+use super::instance::{Instance, State};
+
+/// What a plugin must export, as a component names it.
+const TRANSFORM: &str = "millstream:plugin/transform@0.1.0";
+/// The package whose interfaces it may import.
+const PACKAGE: &str = "millstream:plugin/";
+const VERSION: &str = "@0.1.0";
+
+/// Where plugins run: one for each process.
+#[derive(Clone)]
+pub struct Runtime {
+    engine: Engine,
+    linker: Linker<State>,
+}
+
+/// A compiled plugin, ready to be instantiated any number of times.
+#[derive(Clone)]
+pub struct Plugin {
+    engine: Engine,
+    pre: PluginPre<State>,
+    path: PathBuf,
+}
+
+/// What a plugin uses under one configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Beside the default one.
+    pub ports: Vec<String>,
+    pub lookups: Vec<String>,
+    pub state: Vec<String>,
+    pub headers: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("{path}: {source}", path = path.display())]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path} is not a plugin: {what}; expected a component that exports {TRANSFORM}", path = path.display())]
+    NotAPlugin { path: PathBuf, what: String },
+    #[error("{path} can't be compiled: {why}", path = path.display())]
+    Compile { path: PathBuf, why: String },
+}
+
+impl Runtime {
+    pub fn new() -> wasmtime::Result<Self> {
+        let mut config = Config::new();
+        config.wasm_component_model(true).concurrency_support(false);
+        deadline::enable(&mut config);
+        let engine = Engine::new(&config)?;
+        let mut linker = Linker::new(&engine);
+        World::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        Ok(Self { engine, linker })
+    }
+
+    /// Starts the clock that deadlines are measured by.
+    pub fn start_ticker(&self) -> std::io::Result<Ticker> {
+        Ticker::start(self.engine.clone())
+    }
+
+    /// Reads, checks and compiles a component.
+    pub fn load(&self, path: &Path) -> Result<Plugin, LoadError> {
+        let read = std::fs::read(path);
+        let bytes = read.map_err(|source| LoadError::Read {
+            path: path.into(),
+            source,
+        })?;
+        let not_a_plugin = |what: String| LoadError::NotAPlugin {
+            path: path.into(),
+            what,
+        };
+        check_preamble(&bytes).map_err(not_a_plugin)?;
+        let compiled = Component::from_binary(&self.engine, &bytes);
+        let component = compiled.map_err(|error| not_a_plugin(format!("{error:#}")))?;
+        self.check_world(&component).map_err(not_a_plugin)?;
+        let linked = self
+            .linker
+            .instantiate_pre(&component)
+            .and_then(PluginPre::new);
+        let pre = linked.map_err(|error| LoadError::Compile {
+            path: path.into(),
+            why: format!("{error:#}"),
+        })?;
+        Ok(Plugin {
+            engine: self.engine.clone(),
+            pre,
+            path: path.into(),
+        })
+    }
+
+    fn check_world(&self, component: &Component) -> Result<(), String> {
+        let ty = component.component_type();
+        let exports: Vec<&str> = ty.exports(&self.engine).map(|(name, _)| name).collect();
+        if !exports.contains(&TRANSFORM) {
+            let other = exports
+                .iter()
+                .find(|name| name.starts_with("millstream:plugin/transform"));
+            return Err(match (other, exports.is_empty()) {
+                (Some(other), _) => {
+                    format!("it is made for another version of the contract ({other})")
+                }
+                (None, true) => "it is a component that exports nothing".into(),
+                (None, false) => format!(
+                    "it is a component of another world (it exports {})",
+                    exports.join(", ")
+                ),
+            });
+        }
+        for (import, item) in ty.imports(&self.engine) {
+            let known = import.starts_with(PACKAGE) && import.ends_with(VERSION);
+            let types_only = matches!(&item.ty, ComponentItem::ComponentInstance(instance)
+                if instance.exports(&self.engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_))));
+            if !known && !types_only {
+                return Err(format!("it imports {import}, which plugins are not given"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says what a file is that can't be a component, before the compiler does in its own words.
+fn check_preamble(bytes: &[u8]) -> Result<(), String> {
+    const MAGIC: &[u8] = b"\0asm";
+    const MODULE: &[u8] = &[1, 0, 0, 0];
+    const COMPONENT_LAYER: &[u8] = &[1, 0];
+    if bytes.is_empty() {
+        return Err("the file is empty".into());
+    }
+    if !bytes.starts_with(MAGIC) {
+        return Err("it is not WebAssembly".into());
+    }
+    match bytes.get(4..8) {
+        None => Err("it is cut off in its first eight bytes".into()),
+        Some(MODULE) => Err(
+            "it is a core module, not a component (`wasm-tools component new` makes one of it)"
+                .into(),
+        ),
+        Some(version) if &version[2..] != COMPONENT_LAYER => {
+            Err(format!("it is of an unknown binary version ({version:?})"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+impl Plugin {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A new instance, configured. `step` marks its log lines.
+    pub fn instantiate(&self, step: &str, config: &str) -> Result<(Instance, Needs), String> {
+        Instance::new(&self.engine, &self.pre, step, config)
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plugin")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_no_components_are_named() {
+        let check =
+            |bytes: &[u8], expected: &str| assert_eq!(check_preamble(bytes).unwrap_err(), expected);
+        check(b"", "the file is empty");
+        check(b"#!/bin/sh", "it is not WebAssembly");
+        check(b"\0asm\x01", "it is cut off in its first eight bytes");
+        check(
+            b"\0asm\x01\0\0\0",
+            "it is a core module, not a component (`wasm-tools component new` makes one of it)",
+        );
+        check(
+            b"\0asm\x02\0\x02\0",
+            "it is of an unknown binary version ([2, 0, 2, 0])",
+        );
+        assert_eq!(check_preamble(b"\0asm\x0d\0\x01\0"), Ok(()));
+    }
+}

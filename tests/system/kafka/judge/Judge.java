@@ -1,0 +1,100 @@
+package judge;
+
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Says whether what Millstream left in Kafka is right. It shares no code with Millstream: it reads with Kafka's own client
+ * and works out by its own rules what should be there. Its last line is the verdict: "judge: OK ..." with exit code 0,
+ * "judge: WRONG ..." with 1, or "judge: ERROR ..." with 2 when it could not judge at all.
+ */
+public final class Judge {
+    private static final String USAGE = """
+            judge.sh VERB ARGS..., where VERB is
+
+              topic BOOTSTRAP NAME PARTITIONS [config=value...]
+                  creates a topic and waits until every partition has a leader
+              generate BOOTSTRAP TOPIC COUNT IDS MALFORMED_PER_MILLE [--rate R] [--from N]
+                  writes the events N..N+COUNT, at most R a second; the same arguments give the same records
+              edge BOOTSTRAP TOPIC
+                  writes records at the edges of what Kafka can carry, some of them in an aborted transaction
+              reference BOOTSTRAP EVENTS OUT MIN_AGE [--plant ERROR]
+                  writes what `adults` expects, transactionally
+              copy BOOTSTRAP IN OUT [--plant ERROR]
+                  writes what `passthrough` expects. ERROR is one of lose, duplicate, swap, corrupt, timestamp, header,
+                  partition, open (a transaction is left open); or aborted, which is no error
+              adults BOOTSTRAP EVENTS OUT MIN_AGE
+                  OUT holds the events of age MIN_AGE and up, names in upper case, each once, in order
+              changelog BOOTSTRAP EVENTS CHANGELOG MIN_AGE PARTITIONS [--http URL,URL... --pipeline P --map M] [--sample N]
+                  CHANGELOG folds to the last such event of each id; the entries (N of them) are served over HTTP
+              passthrough BOOTSTRAP IN OUT
+                  OUT holds the records of IN, each once, in order, key, value, timestamp and headers unchanged
+              dump BOOTSTRAP TOPIC
+                  prints the committed records as lines of JSON, by partition and offset
+
+            --patience S (30) is for all that read: how long to wait for something that an open transaction hides""";
+
+    /** What is wrong with the judged topic, in one line. */
+    static final class Wrong extends RuntimeException {
+        private static final long serialVersionUID = 1;
+
+        Wrong(String message) {
+            super(message);
+        }
+    }
+
+    interface Verb {
+        /** Returns the counts for the verdict's line, or null where the output speaks for itself. */
+        String run(Arguments arguments) throws Exception;
+    }
+
+    private static final Map<String, Verb> VERBS = Map.ofEntries(
+            Map.entry("topic", Topics::create),
+            Map.entry("generate", Generate::run),
+            Map.entry("edge", Edge::run),
+            Map.entry("reference", Reference::reference),
+            Map.entry("copy", Reference::copy),
+            Map.entry("adults", Adults::run),
+            Map.entry("changelog", Changelog::run),
+            Map.entry("passthrough", Passthrough::run),
+            Map.entry("dump", Topics::dump),
+            Map.entry("warm", Warm::run));
+
+    public static void main(String[] args) {
+        Verb verb = args.length == 0 ? null : VERBS.get(args[0]);
+        if (verb == null) {
+            System.err.println(USAGE);
+            System.exit(2);
+        }
+        int code = 0;
+        try {
+            String counts = verb.run(new Arguments(List.of(args).subList(1, args.length)));
+            if (counts != null) {
+                System.out.println("judge: OK " + args[0] + " " + counts);
+            }
+        } catch (Wrong wrong) {
+            System.out.println("judge: WRONG " + args[0] + " " + wrong.getMessage());
+            code = 1;
+        } catch (Exception error) {
+            error.printStackTrace();
+            System.out.println("judge: ERROR " + args[0] + " " + error);
+            code = 2;
+        }
+        System.out.flush();
+        // An archive of classes (see Warm) is written by an orderly exit only.
+        if (code == 0 && args[0].equals("warm")) {
+            return;
+        }
+        // Client threads of a broken connection must not keep the process.
+        Runtime.getRuntime().halt(code);
+    }
+
+    /** Nothing follows from nothing: an empty input acquits nobody. */
+    static void requireInput(boolean some) {
+        if (!some) {
+            throw new IllegalStateException("the input has no record that should come out: nothing to judge");
+        }
+    }
+
+    private Judge() {}
+}

@@ -1,0 +1,6 @@
+//! Millstream as a whole: its binary, a real Kafka, and a judge that shares no code with it. One
+//! binary, so that it links once. Needs Java 17, Maven and openssl; the first run fetches Kafka.
+
+#![forbid(unsafe_code)]
+
+mod rig_proofs;

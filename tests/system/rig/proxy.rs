@@ -1,0 +1,341 @@
+//! A TCP proxy before a broker that reads as much of Kafka's protocol as it takes to know which
+//! request passes, so that a test can act at exactly that moment: before the broker sees the n-th
+//! EndTxn, or when it has answered it and the client doesn't know yet.
+//!
+//! Clients come to it because the broker advertises its port
+//! ([`crate::kafka::Options::advertised`]). It never changes, reorders or delays a frame by itself,
+//! and at most [`CONNECTIONS_MAX`] connections are open at a time.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// Past this, a new connection is closed at once.
+pub const CONNECTIONS_MAX: usize = 256;
+/// Kafka's own limit (socket.request.max.bytes) on requests; answers stay below it too.
+const FRAME_BYTES_MAX: usize = 100 << 20;
+/// Requests of one connection that have had no answer yet. Those that get none (acks=0) stay in the
+/// count.
+const UNANSWERED_MAX: usize = 100_000;
+
+pub const PRODUCE: i16 = 0;
+pub const FETCH: i16 = 1;
+pub const OFFSET_FETCH: i16 = 9;
+pub const JOIN_GROUP: i16 = 11;
+pub const HEARTBEAT: i16 = 12;
+pub const INIT_PRODUCER_ID: i16 = 22;
+pub const ADD_PARTITIONS_TO_TXN: i16 = 24;
+pub const ADD_OFFSETS_TO_TXN: i16 = 25;
+pub const END_TXN: i16 = 26;
+pub const TXN_OFFSET_COMMIT: i16 = 28;
+
+/// When a hook is called.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum When {
+    /// The request is whole here, and the broker has seen none of it.
+    Before,
+    /// The request has been written to the broker, which may not have read it.
+    After,
+    /// The broker's answer is whole here, and the client has seen none of it.
+    Answered,
+}
+
+/// What becomes of the frame that a hook was called for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Then {
+    Forward,
+    /// The connection is closed on both sides; a frame not yet forwarded is lost.
+    Cut,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    pub api_key: i16,
+    pub api_version: i16,
+    pub correlation_id: i32,
+    /// Which one of its API key this is since the proxy started, from 1.
+    pub number: u64,
+    /// With the four bytes of its length.
+    pub bytes: usize,
+}
+
+type Hook = Box<dyn FnMut(&Request) -> Then + Send>;
+
+struct Registered {
+    api_key: i16,
+    when: When,
+    hook: Hook,
+}
+
+#[derive(Default)]
+struct Shared {
+    hooks: Mutex<Vec<Registered>>,
+    counts: Mutex<HashMap<i16, u64>>,
+    /// Both sockets of every open connection, by the connection's number.
+    open: Mutex<HashMap<u64, [TcpStream; 2]>>,
+    stopping: AtomicBool,
+}
+
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Listens on `port` and forwards to `broker`, a port as well. The broker need not be up yet: a
+    /// connection that finds it down is closed.
+    #[must_use]
+    pub fn start(port: u16, broker: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        let listener = listener.unwrap_or_else(|error| panic!("a proxy on port {port}: {error}"));
+        let shared = Arc::new(Shared::default());
+        let state = Arc::clone(&shared);
+        let acceptor = thread::spawn(move || accept(&listener, broker, &state));
+        Self {
+            port,
+            shared,
+            acceptor: Some(acceptor),
+        }
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Calls `hook` for every request of that API key. Hooks are called one at a time, in the order
+    /// in which they were given; the frame waits meanwhile, and so does every other frame. The
+    /// first to say [`Then::Cut`] ends it. A hook may not add hooks.
+    pub fn on_request(
+        &self,
+        api_key: i16,
+        when: When,
+        hook: impl FnMut(&Request) -> Then + Send + 'static,
+    ) {
+        locked(&self.shared.hooks).push(Registered {
+            api_key,
+            when,
+            hook: Box::new(hook),
+        });
+    }
+
+    /// Calls `hook` once: for the `number`-th request, from 1, of that API key since the proxy
+    /// started.
+    pub fn on_nth(
+        &self,
+        api_key: i16,
+        number: u64,
+        when: When,
+        hook: impl FnOnce() -> Then + Send + 'static,
+    ) {
+        let mut hook = Some(hook);
+        self.on_request(api_key, when, move |request| {
+            if request.number != number {
+                return Then::Forward;
+            }
+            hook.take().map_or(Then::Forward, |hook| hook())
+        });
+    }
+
+    /// How many requests of that API key have come so far.
+    #[must_use]
+    pub fn count(&self, api_key: i16) -> u64 {
+        locked(&self.shared.counts)
+            .get(&api_key)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Closes all open connections; new ones are taken as before.
+    pub fn cut(&self) {
+        self.shared.cut();
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy")
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // Wakes the acceptor, which then sees that it has to end.
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        self.shared.cut();
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Shared {
+    fn cut(&self) {
+        for stream in locked(&self.open).values().flatten() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn counted(&self, frame: &[u8]) -> Option<Request> {
+        let api_key = i16::from_be_bytes(frame.get(4..6)?.try_into().ok()?);
+        let api_version = i16::from_be_bytes(frame.get(6..8)?.try_into().ok()?);
+        let correlation_id = i32::from_be_bytes(frame.get(8..12)?.try_into().ok()?);
+        let mut counts = locked(&self.counts);
+        let number = counts.entry(api_key).or_insert(0);
+        *number += 1;
+        Some(Request {
+            api_key,
+            api_version,
+            correlation_id,
+            number: *number,
+            bytes: frame.len(),
+        })
+    }
+
+    fn call(&self, request: &Request, when: When) -> Then {
+        let mut hooks = locked(&self.hooks);
+        let mut matching = hooks
+            .iter_mut()
+            .filter(|h| h.api_key == request.api_key && h.when == when);
+        if matching.any(|registered| (registered.hook)(request) == Then::Cut) {
+            Then::Cut
+        } else {
+            Then::Forward
+        }
+    }
+}
+
+/// Takes connections until the proxy is dropped, and ends the threads of each before it returns.
+fn accept(listener: &TcpListener, broker: u16, shared: &Arc<Shared>) {
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    for number in 0.. {
+        let Ok((client, _)) = listener.accept() else {
+            continue;
+        };
+        if shared.stopping.load(Ordering::SeqCst) {
+            break;
+        }
+        threads.retain(|thread| !thread.is_finished());
+        if locked(&shared.open).len() >= CONNECTIONS_MAX {
+            continue;
+        }
+        let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, broker)) else {
+            continue;
+        };
+        let shared = Arc::clone(shared);
+        threads.push(thread::spawn(move || {
+            if let Err(error) = serve(number, &client, &server, &shared) {
+                eprintln!("proxy: connection {number}: {error}");
+            }
+            locked(&shared.open).remove(&number);
+        }));
+    }
+    shared.cut();
+    for thread in threads {
+        let _ = thread.join();
+    }
+}
+
+/// Forwards both ways until one side ends; an error is one of the proxy's own, not of the peers.
+fn serve(number: u64, client: &TcpStream, server: &TcpStream, shared: &Shared) -> io::Result<()> {
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    locked(&shared.open).insert(number, [client.try_clone()?, server.try_clone()?]);
+    if shared.stopping.load(Ordering::SeqCst) {
+        return Ok(()); // The last cut may have come before the insertion.
+    }
+    let unanswered = Mutex::new(HashMap::new());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            forward_answers(client, server, shared, &unanswered);
+            close(client, server);
+        });
+        forward_requests(client, server, shared, &unanswered);
+        close(client, server);
+    });
+    Ok(())
+}
+
+type Unanswered = Mutex<HashMap<i32, Request>>;
+
+fn forward_requests(
+    mut client: &TcpStream,
+    mut server: &TcpStream,
+    shared: &Shared,
+    unanswered: &Unanswered,
+) {
+    let mut frame = Vec::new();
+    while read_frame(&mut client, &mut frame) {
+        let Some(request) = shared.counted(&frame) else {
+            return;
+        };
+        {
+            let mut unanswered = locked(unanswered);
+            if unanswered.len() >= UNANSWERED_MAX {
+                eprintln!("proxy: {UNANSWERED_MAX} requests without an answer: connection closed");
+                return;
+            }
+            unanswered.insert(request.correlation_id, request);
+        }
+        if shared.call(&request, When::Before) == Then::Cut
+            || server.write_all(&frame).is_err()
+            || shared.call(&request, When::After) == Then::Cut
+        {
+            return;
+        }
+    }
+}
+
+fn forward_answers(
+    mut client: &TcpStream,
+    mut server: &TcpStream,
+    shared: &Shared,
+    unanswered: &Unanswered,
+) {
+    let mut frame = Vec::new();
+    while read_frame(&mut server, &mut frame) {
+        let Some(id) = frame.get(4..8).and_then(|id| id.try_into().ok()) else {
+            return;
+        };
+        let request = locked(unanswered).remove(&i32::from_be_bytes(id));
+        let cut = request.is_some_and(|request| shared.call(&request, When::Answered) == Then::Cut);
+        if cut || client.write_all(&frame).is_err() {
+            return;
+        }
+    }
+}
+
+/// One frame with its length, or false where the peer has gone, or doesn't speak Kafka.
+fn read_frame(stream: &mut impl Read, frame: &mut Vec<u8>) -> bool {
+    let mut length = [0; 4];
+    if stream.read_exact(&mut length).is_err() {
+        return false;
+    }
+    let bytes = u32::from_be_bytes(length) as usize;
+    if bytes > FRAME_BYTES_MAX {
+        eprintln!("proxy: a frame of {bytes} bytes: connection closed");
+        return false;
+    }
+    frame.clear();
+    frame.extend_from_slice(&length);
+    frame.resize(4 + bytes, 0);
+    stream.read_exact(&mut frame[4..]).is_ok()
+}
+
+fn close(client: &TcpStream, server: &TcpStream) {
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = server.shutdown(Shutdown::Both);
+}
+
+/// A hook that panicked has failed its test already; the rest goes on to be taken down in order.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
