@@ -3,4 +3,10 @@
 
 #![forbid(unsafe_code)]
 
+mod bad_input;
+mod cli;
+mod exactly_once;
+mod passthrough;
+mod pipelines;
 mod rig_proofs;
+mod tidy;

@@ -159,6 +159,11 @@ impl Headers {
         &self.values
     }
 
+    /// Bytes of all names and values.
+    pub fn bytes(&self) -> usize {
+        self.names.bytes.len() + self.values.bytes.len()
+    }
+
     pub fn clear(&mut self) {
         self.owners.clear();
         self.names.clear();
@@ -207,6 +212,13 @@ impl<'a> HeadersOf<'a> {
         self.from == self.to
     }
 
+    /// Bytes of names and values.
+    pub fn bytes(&self) -> usize {
+        self.iter()
+            .map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len))
+            .sum()
+    }
+
     /// Name and value of each.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let headers = self.headers;
@@ -232,12 +244,8 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// Bytes of key, value and headers.
     pub fn bytes(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len))
-            .sum();
-        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
+        let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        length(self.key) + length(self.value) + self.headers.bytes()
     }
 }
 
@@ -262,8 +270,7 @@ impl Columns {
 
     /// Bytes of keys, values and headers.
     pub fn bytes(&self) -> usize {
-        let headers = self.headers.names.bytes.len() + self.headers.values.bytes.len();
-        self.keys.bytes.len() + self.values.bytes.len() + headers
+        self.keys.bytes.len() + self.values.bytes.len() + self.headers.bytes()
     }
 
     pub fn push<'h>(

@@ -1,10 +1,18 @@
 //! What a step's plugin is asked and what it answers.
 //!
 //! Invariant: an [`Outcome`] that [`Outcome::check`] accepted can be read without any further test: origins are in range and never
-//! decrease, every column that is set has one entry a record, and no failed record is in an output.
+//! decrease, every column that is set has one entry a record, no failed record is in an output, and its records, written out with
+//! all that they inherit, take at most [`OUTCOME_BYTES_MAX`] more than the batch.
 
 use crate::pipeline::StepId;
 use crate::record::{Column, Columns, Headers, Record};
+
+/// How much larger than its batch an answer may be. Origins that repeat cost a plugin nothing and the host a copy each of what
+/// they inherit: without a limit a few bytes from a plugin could take all memory.
+pub const OUTCOME_BYTES_MAX: usize = 64 << 20;
+
+/// What a record takes beside its bytes: its entries in columns.
+const RECORD_BYTES: usize = 32;
 
 /// Consecutive records of one input partition, lent to a plugin for one call.
 #[derive(Clone, Copy, Debug)]
@@ -69,8 +77,9 @@ pub struct Failure {
 }
 
 impl Outcome {
-    /// Says what is wrong with an answer to a batch of `records` records by a step with these ports.
-    pub fn check(&self, records: usize, ports: &[String]) -> Result<(), String> {
+    /// Says what is wrong with an answer to a batch of these records by a step with these ports.
+    pub fn check(&self, batch: &Columns, ports: &[String]) -> Result<(), String> {
+        let records = batch.len();
         for (at, output) in self.outputs.iter().enumerate() {
             let port = &output.port;
             if !port.is_empty() && !ports.contains(port) {
@@ -88,7 +97,16 @@ impl Outcome {
                 .check(records)
                 .map_err(|wrong| format!("output on port \"{port}\": {wrong}"))?;
         }
-        self.check_failures(records)
+        self.check_failures(records)?;
+        let written = |output: &Output| output.bytes_with_inherited(batch);
+        let bytes: usize = self.outputs.iter().map(written).sum();
+        let most = batch.bytes() + records * RECORD_BYTES + OUTCOME_BYTES_MAX;
+        if bytes > most {
+            return Err(format!(
+                "it comes to {bytes} bytes with what its records inherit, {most} are allowed"
+            ));
+        }
+        Ok(())
     }
 
     fn check_failures(&self, records: usize) -> Result<(), String> {
@@ -172,14 +190,36 @@ impl Output {
         }
     }
 
+    /// Bytes of the records, written out: what they inherit counts once for each. The origins are in range.
+    fn bytes_with_inherited(&self, batch: &Columns) -> usize {
+        let repeats = !self.origins.is_sorted_by(|a, b| a < b);
+        let inherited = |own: bool, all: usize, of: &dyn Fn(usize) -> usize| match (own, repeats) {
+            (true, _) => 0,
+            // Each record of the batch at most once: all of them bound it.
+            (false, false) => all,
+            (false, true) => self.origins.iter().map(|&origin| of(origin as usize)).sum(),
+        };
+        let length = |column: &Column, at| column.get(at).map_or(0, <[u8]>::len);
+        let (keys, values, headers) = (&batch.keys, &batch.values, &batch.headers);
+        self.bytes()
+            + self.origins.len() * RECORD_BYTES
+            + inherited(self.keys.is_some(), keys.bytes().len(), &|at| {
+                length(keys, at)
+            })
+            + inherited(self.values.is_some(), values.bytes().len(), &|at| {
+                length(values, at)
+            })
+            + inherited(self.headers.is_some(), headers.bytes(), &|at| {
+                headers.of(at).bytes()
+            })
+    }
+
     /// Bytes that the output's own columns hold.
     pub fn bytes(&self) -> usize {
         let column =
             |column: &Option<Column>| column.as_ref().map_or(0, |column| column.bytes().len());
         let headers = self.headers.as_ref();
-        let headers = headers.map_or(0, |headers| {
-            headers.names().bytes().len() + headers.values().bytes().len()
-        });
+        let headers = headers.map_or(0, Headers::bytes);
         column(&self.keys) + column(&self.values) + headers
     }
 }
@@ -189,13 +229,12 @@ mod tests {
     use super::*;
 
     fn check(outcome: Outcome, expected: &str) {
-        assert_eq!(
-            outcome
-                .check(3, &["adults".into()])
-                .err()
-                .unwrap_or_default(),
-            expected
-        );
+        let mut batch = Columns::default();
+        for offset in 0..3 {
+            batch.push(offset, -1, None, Some(&[0; 1000]), std::iter::empty());
+        }
+        let found = outcome.check(&batch, &["adults".into()]);
+        assert_eq!(found.err().unwrap_or_default(), expected);
     }
 
     fn output(port: &str, origins: &[u32]) -> Output {
@@ -259,5 +298,27 @@ mod tests {
             outcome(vec![short], vec![]),
             "output on port \"\": 2 origins, but 1 timestamps",
         );
+    }
+
+    #[test]
+    fn an_answer_is_bounded_with_what_it_inherits() {
+        let outcome = |output: Output| Outcome {
+            outputs: vec![output],
+            failures: vec![],
+        };
+        // Three records of 1,000 bytes, and 32 for each record, allow 67,111,960: each copy takes 1,032.
+        check(outcome(output("", &[1; 65_030])), "");
+        check(
+            outcome(output("", &[1; 65_031])),
+            "it comes to 67111992 bytes with what its records inherit, 67111960 are allowed",
+        );
+        // What is not inherited is not counted.
+        let mut values = Column::default();
+        (0..65_031).for_each(|_| values.push(None));
+        let own = Output {
+            values: Some(values),
+            ..output("", &[1; 65_031])
+        };
+        check(outcome(own), "");
     }
 }

@@ -16,8 +16,10 @@ pub struct Tally {
     pub sent: Vec<Sent>,
     /// Records left out or stopped at, by step or sink.
     pub failures: BTreeMap<String, u64>,
+    /// Epochs that took effect, and such as did not, for whatever reason.
     pub committed: u64,
     pub aborted: u64,
+    /// Commits that first were in doubt; their epochs count as committed or aborted too.
     pub in_doubt: u64,
 }
 
@@ -33,7 +35,7 @@ impl Tally {
     pub fn count(&mut self, ran: &Ran, batch: &Columns, pipeline: &Pipeline) {
         assert_eq!(ran.sent.len(), pipeline.sinks.len());
         self.records += ran.records as u64;
-        self.bytes += batch.bytes() as u64;
+        self.bytes += bytes(batch, ran.records);
         for (total, sent) in self.sent.iter_mut().zip(&ran.sent) {
             total.records += sent.records;
             total.bytes += sent.bytes;
@@ -65,4 +67,14 @@ impl Tally {
             ..Self::default()
         };
     }
+}
+
+/// Of the first `records` of a batch: nearly always all of them.
+fn bytes(batch: &Columns, records: usize) -> u64 {
+    if records == batch.len() {
+        return batch.bytes() as u64;
+    }
+    (0..records)
+        .map(|record| batch.record(record).bytes() as u64)
+        .sum()
 }

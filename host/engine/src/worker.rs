@@ -165,11 +165,11 @@ impl Worker {
             }
             Event::Offsets(offsets) => self.on_offsets(offsets, effects),
             Event::Revoked => {
-                self.leaving = true;
+                self.leave();
                 self.close(effects);
             }
             Event::Lost => {
-                self.leaving = true;
+                self.leave();
                 if self.state == State::Open {
                     self.step(
                         machine::Event::Broken("the partitions were lost".into()),
@@ -188,6 +188,14 @@ impl Worker {
         self.settle(effects);
     }
 
+    fn leave(&mut self) {
+        assert!(
+            !self.assigning,
+            "partitions are asked back once the answer to their assignment is in"
+        );
+        self.leaving = true;
+    }
+
     fn close(&mut self, effects: &mut Vec<Effect>) {
         if self.state == State::Open {
             self.step(machine::Event::Close, effects);
@@ -195,11 +203,8 @@ impl Worker {
     }
 
     fn on_verdict(&mut self, verdict: Verdict, effects: &mut Vec<Effect>) {
-        match &verdict {
-            Verdict::Committed(_) => {}
-            Verdict::Aborted(_) => self.total.aborted += 1,
-            Verdict::InDoubt(_) => self.total.in_doubt += 1,
-            Verdict::Fenced(_) | Verdict::Fatal(_) => {}
+        if let Verdict::InDoubt(_) = verdict {
+            self.total.in_doubt += 1;
         }
         self.step(machine::Event::Verdict(verdict), effects);
     }
@@ -229,7 +234,6 @@ impl Worker {
             Resolution::Absent
         };
         if resolution == Resolution::Absent {
-            self.total.aborted += 1;
             for at in offsets {
                 if let Some((_, input)) = self
                     .inputs
@@ -275,6 +279,7 @@ impl Worker {
                 .1
                 .commit(offset);
         }
+        self.tasks.values_mut().for_each(Task::merge);
         self.total.add(&self.epoch);
         self.total.committed += 1;
         self.epoch.clear();
@@ -283,21 +288,19 @@ impl Worker {
     fn rewind(&mut self, effects: &mut Vec<Effect>) {
         self.overlay.clear();
         self.closing.clear();
+        self.total.aborted += 1;
         self.epoch.clear();
         for (_, input) in &mut self.inputs {
             input.rewind(input.committed());
         }
-        // A task that stopped in the dropped epoch comes to the same record again.
-        for task in self.tasks.values_mut() {
-            task.stopped = None;
-        }
-        if !self.leaving && !self.inputs.is_empty() {
-            effects.push(Effect::Seek(
-                self.inputs
-                    .iter()
-                    .map(|(at, input)| (*at, input.committed()))
-                    .collect(),
-            ));
+        self.tasks.values_mut().for_each(Task::rewind);
+        if !self.leaving && !self.stopping {
+            let running = (0..self.inputs.len()).filter(|&slot| self.is_running(slot));
+            let committed = running.map(|slot| {
+                let (at, input) = &self.inputs[slot];
+                (*at, input.committed())
+            });
+            effects.push(Effect::Seek(committed.collect()));
         }
     }
 
@@ -327,9 +330,7 @@ impl Worker {
 
     fn is_running(&self, slot: usize) -> bool {
         let id = self.inputs[slot].0.task(&self.setup.pipeline);
-        self.tasks
-            .get(&id)
-            .is_some_and(|task| task.stopped.is_none())
+        self.tasks.get(&id).is_some_and(Task::is_running)
     }
 
     /// Puts a consumed record into its queue. The queue must be run once this has filled it.
@@ -415,7 +416,8 @@ impl Worker {
                 offset: stopper.offset,
                 reason: stopper.reason.clone(),
             };
-            self.tasks.entry(at.task(&pipeline)).or_default().stopped = Some(stopped);
+            self.tasks
+                .insert(at.task(&pipeline), Task::Stopping(stopped));
         }
         input.processed(ran.records);
         self.forget_stopped();
@@ -431,6 +433,36 @@ impl Worker {
         }
     }
 
+    /// The consumer's position of a partition means nothing until its next record.
+    pub fn unsettle(&mut self, at: TopicPartition) {
+        if let Some((_, input)) = self
+            .inputs
+            .iter_mut()
+            .find(|(partition, _)| *partition == at)
+        {
+            input.unsettle();
+        }
+    }
+
+    /// Stops the task whose source can't be read on, and returns the offset at which it stands; none where it isn't ours or has
+    /// stopped already. What it has queued is run no more.
+    pub fn stop(&mut self, at: TopicPartition, why: &str) -> Option<i64> {
+        let slot = self.slot(at)?;
+        let offset = self.inputs[slot.0].1.processed_offset();
+        let stopped = Stopped {
+            at: "source".into(),
+            topic: self.topic(at.topic).into(),
+            partition: at.partition,
+            offset,
+            reason: why.into(),
+        };
+        let task = at.task(&self.setup.pipeline);
+        // Should the epoch be rewound, the task comes to the same place again.
+        self.tasks.insert(task, Task::Stopping(stopped));
+        self.forget_stopped();
+        Some(offset)
+    }
+
     /// Partitions of stopped tasks: nothing more of them needs to be consumed.
     pub fn stopped_partitions(&self) -> Vec<TopicPartition> {
         let stopped = (0..self.inputs.len()).filter(|&slot| !self.is_running(slot));
@@ -438,7 +470,7 @@ impl Worker {
     }
 
     pub fn stopped(&self) -> impl Iterator<Item = &Stopped> {
-        self.tasks.values().filter_map(|task| task.stopped.as_ref())
+        self.tasks.values().filter_map(Task::stopped)
     }
 
     /// The map changes of the epoch.
@@ -446,22 +478,21 @@ impl Worker {
         self.overlay.changes()
     }
 
-    /// What the commit under way covers: partitions that moved, their new offsets, and the metadata for each. `position` is the
-    /// consumer's.
+    /// What the commit under way covers: partitions that moved, their new offsets, and the metadata for each. Where none moved (the
+    /// epoch's only record stopped its task) it covers all, so that the token stands somewhere. `position` is the consumer's.
     pub fn offsets_to_commit(
         &mut self,
         position: impl Fn(TopicPartition) -> Option<i64>,
     ) -> (Vec<(TopicPartition, i64)>, String) {
-        let offset = |slot: usize, at: TopicPartition, input: &Input| {
-            input.to_commit(position(at).filter(|_| self.is_running(slot)))
-        };
-        let offsets = self
-            .inputs
-            .iter()
-            .enumerate()
-            .map(|(slot, (at, input))| (*at, offset(slot, *at, input), input));
-        let moved = offsets.filter(|(_, offset, input)| *offset > input.committed());
+        let offsets = self.inputs.iter().enumerate().map(|(slot, (at, input))| {
+            let position = position(*at).filter(|_| self.is_running(slot));
+            (*at, input.to_commit(position), input.committed())
+        });
+        let moved = offsets.filter(|(_, offset, committed)| offset > committed);
         self.closing = moved.map(|(at, offset, _)| (at, offset)).collect();
+        if self.closing.is_empty() {
+            self.closing = self.held().collect();
+        }
         (self.closing.clone(), self.token.to_metadata())
     }
 

@@ -30,10 +30,16 @@ impl Directory {
             .extend(held);
     }
 
-    pub fn remove<'a>(&self, places: impl IntoIterator<Item = &'a MapPlace>) {
+    /// Takes these out, where nobody has put in another of the same place since.
+    pub fn remove<'a>(&self, gone: impl IntoIterator<Item = (&'a MapPlace, &'a SharedPartition)>) {
         let mut held = self.held.write().expect("nobody panics with it held");
-        for place in places {
-            held.remove(place);
+        for (place, partition) in gone {
+            if held
+                .get(place)
+                .is_some_and(|known| Arc::ptr_eq(known, partition))
+            {
+                held.remove(place);
+            }
         }
     }
 

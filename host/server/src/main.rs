@@ -4,9 +4,13 @@
 mod cli;
 mod config;
 mod directory;
+mod failure_log;
+mod insist;
 mod kafka;
 mod load;
+mod outlet;
 mod query;
+mod seat_lock;
 mod status;
 mod supervisor;
 mod telemetry;

@@ -3,9 +3,7 @@
 //!
 //! Invariant: no worker starts before the whole configuration has passed, and the seat is locked on this host.
 
-use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -16,10 +14,12 @@ use millstream_engine::worker::Setup;
 
 use crate::config::{Config, Problems};
 use crate::directory::Directory;
-use crate::kafka::{Admin, AdminError, Clients, StartPlace};
+use crate::kafka::{Admin, AdminError, Producer, StartPlace};
 use crate::load;
+use crate::outlet::{OpenError, Outlet};
 use crate::query::{Served, Server};
-use crate::status::{self, SharedStatus};
+use crate::seat_lock::{LockError, SeatLock};
+use crate::status;
 use crate::topics::{self, Topics, TopicsError};
 use crate::wasm::{Runtime, StepPlugin};
 use crate::worker_thread::{self, Seat, WorkerError};
@@ -45,8 +45,10 @@ pub enum Failure {
     Cluster(#[from] AdminError),
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    #[error("instance \"{instance}\" of this pipeline runs on this host already (it holds {path}); give this one another --instance", path = path.display())]
-    InstanceRuns { instance: String, path: PathBuf },
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    #[error(transparent)]
+    Producer(#[from] OpenError),
     #[error("{what}: {source}")]
     System {
         what: String,
@@ -56,9 +58,6 @@ pub enum Failure {
     Runtime(String),
     #[error("the workers did not end in time")]
     Stuck,
-    /// A bug of ours.
-    #[error("a worker panicked")]
-    Panicked,
 }
 
 impl From<TopicsError> for Failure {
@@ -80,7 +79,7 @@ pub fn run(config: &Config, options: &Options, stop: &Arc<AtomicBool>) -> Result
     let clients = load::clients(config, &options.instance)?;
     let steps = load::steps(config, &runtime)?;
     let bootstrap = clients.bootstrap();
-    let _lock = lock(&config.pipeline.name, &options.instance, bootstrap)?;
+    let mut lock = SeatLock::take(&config.pipeline.name, &options.instance, bootstrap)?;
     let (server, listener) = Server::bind(options.http).map_err(|source| Failure::System {
         what: format!("HTTP can't listen on {}", options.http),
         source,
@@ -93,25 +92,32 @@ pub fn run(config: &Config, options: &Options, stop: &Arc<AtomicBool>) -> Result
         connected => connected?,
     }
     let topics = topics::prepare(config, &admin)?;
-    let starts: Vec<StartPlace<'_>> = topics
+    let outlet = Outlet::new(&clients, 0, &config.pipeline, &topics.limits);
+    let producers = match open_seats(&outlet, options.workers, &mut lock, stop) {
+        Err(OpenError::Stopping(_)) => return Ok(()),
+        opened => opened?,
+    };
+    let starts = topics
         .starts
         .iter()
-        .map(|(topic, partition, start)| (topic.as_str(), *partition, *start))
-        .collect();
-    admin.resolve_starts(&starts)?;
+        .map(|(topic, at, start)| (topic.as_str(), *at, *start));
+    let starts: Vec<StartPlace<'_>> = starts.collect();
+    match admin.resolve_starts(&starts, || stop.load(Ordering::Relaxed)) {
+        Err(AdminError::Stopped) => return Ok(()),
+        settled => settled?,
+    }
     drop(admin);
 
     let pipeline = Arc::new(config.pipeline.clone());
     let statuses = (0..options.workers).map(|_| status::shared(Tally::new(&pipeline)));
-    let statuses: Vec<SharedStatus> = statuses.collect();
     let served = Served {
         pipeline: Arc::clone(&pipeline),
         instance: options.instance.clone(),
         map_partitions: topics.map_partitions,
         directory: Arc::default(),
-        workers: statuses,
+        workers: statuses.collect(),
     };
-    let workers = start_workers(&clients, &served, &topics, &steps, stop)?;
+    let workers = start_workers(&outlet, producers, &served, &topics, &steps, stop)?;
     Server::serve(listener, served).map_err(|source| Failure::System {
         what: "HTTP can't be served".into(),
         source,
@@ -120,21 +126,41 @@ pub fn run(config: &Config, options: &Options, stop: &Arc<AtomicBool>) -> Result
     watch(workers, stop)
 }
 
+/// A producer for every worker, before anything is read: that ends what an earlier life of these seats left open, which would hide
+/// offsets and records until its time-out. An earlier life may have had more workers; their seats are ended too.
+fn open_seats(
+    outlet: &Outlet,
+    workers: u32,
+    lock: &mut SeatLock,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<Producer>, OpenError> {
+    let seats = lock.workers_before().max(workers);
+    lock.note_workers(seats);
+    let mut producers = Vec::new();
+    for worker in 0..seats {
+        let producer = outlet.of(worker).open(stop, &|| ())?;
+        if worker < workers {
+            producers.push(producer);
+        }
+    }
+    lock.note_workers(workers);
+    Ok(producers)
+}
+
 type Worker = JoinHandle<Result<(), WorkerError>>;
 
 fn start_workers(
-    clients: &Clients,
+    outlet: &Outlet,
+    producers: Vec<Producer>,
     served: &Served,
     topics: &Topics,
     steps: &Arc<Vec<StepPlugin>>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<Worker>, Failure> {
-    let limits = topics.limits.iter().map(|limit| limit.record_bytes_max);
-    let record_bytes = (limits.clone().min().unwrap_or(0), limits.max().unwrap_or(0));
     let mut workers = Vec::new();
-    for (worker, status) in (0..).zip(&served.workers) {
+    for ((worker, producer), status) in (0..).zip(producers).zip(&served.workers) {
         let seat = Seat {
-            clients: clients.clone(),
+            outlet: outlet.of(worker),
             setup: Setup {
                 pipeline: Arc::clone(&served.pipeline),
                 limits: topics.limits.clone(),
@@ -144,13 +170,12 @@ fn start_workers(
                 run: draw(),
             },
             steps: Arc::clone(steps),
-            record_bytes,
             directory: Arc::<Directory>::clone(&served.directory),
             status: Arc::clone(status),
             stop: Arc::clone(stop),
         };
         let thread = std::thread::Builder::new().name(format!("worker-{worker}"));
-        let started = thread.spawn(move || worker_thread::run(seat));
+        let started = thread.spawn(move || worker_thread::run(seat, producer));
         workers.push(started.map_err(|source| Failure::System {
             what: "a worker thread".into(),
             source,
@@ -169,7 +194,7 @@ fn watch(workers: Vec<Worker>, stop: &AtomicBool) -> Result<(), Failure> {
             workers.into_iter().partition(JoinHandle::is_finished);
         workers = running;
         for worker in ended {
-            let end = worker.join().unwrap_or_else(|_| Err(WorkerError::Panicked));
+            let end = worker.join().expect("a panic ends the process");
             if let (Err(error), Ok(())) = (end, &result) {
                 tracing::error!("a worker ends: {error}");
                 result = Err(error);
@@ -183,46 +208,11 @@ fn watch(workers: Vec<Worker>, stop: &AtomicBool) -> Result<(), Failure> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    match result {
-        Err(WorkerError::Panicked) => Err(Failure::Panicked),
-        result => Ok(result?),
-    }
+    Ok(result?)
 }
 
 /// A random number: seeds hash tables and marks this life's transactions.
 fn draw() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id())
-}
-
-/// Takes this instance's name on this host, for as long as the file is open. Two processes of one name would fence each other.
-fn lock(pipeline: &str, instance: &str, bootstrap: &str) -> Result<File, Failure> {
-    let folder = std::env::var_os("XDG_RUNTIME_DIR")
-        .map_or_else(std::env::temp_dir, PathBuf::from)
-        .join("millstream");
-    let system = |what: &PathBuf| {
-        let what = format!("the lock file {} can't be used", what.display());
-        move |source| Failure::System { what, source }
-    };
-    std::fs::create_dir_all(&folder).map_err(system(&folder))?;
-    let cluster: String = bootstrap
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .take(60)
-        .collect();
-    let path = folder.join(format!("{pipeline}.{instance}.{cluster}.lock"));
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(system(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Failure::InstanceRuns {
-            instance: instance.into(),
-            path,
-        }),
-        Err(TryLockError::Error(source)) => Err(system(&path)(source)),
-    }
 }

@@ -10,45 +10,40 @@ use std::time::{Duration, Instant, SystemTime};
 
 use millstream_engine::commit::machine::Reason;
 use millstream_engine::commit::verdict::{Sends, Verdict};
-use millstream_engine::pipeline::{Guarantee, SinkId, Target};
-use millstream_engine::record::{Headers, Record};
+use millstream_engine::pipeline::{Guarantee, MapId};
 use millstream_engine::task::TopicPartition;
-use millstream_engine::task::failure::RecordFailure;
-use millstream_engine::task::run::{Broken, Output};
+use millstream_engine::task::run::Broken;
 use millstream_engine::worker::{CommittedOffset, Effect, End, Event, Setup, Slot, Worker};
 
 use crate::directory::Directory;
+use crate::failure_log::FailureLog;
+use crate::insist::{Stopping, insist};
 use crate::kafka::{
-    ChangelogReader, Clients, Commit, ConsumeError, GroupConsumer, Producer, Rebalance,
-    TransactionError,
+    ChangelogReader, Commit, ConsumeError, Consumed, GroupConsumer, Producer, Rebalance,
 };
+use crate::outlet::{OpenError, Outlet, Sending};
 use crate::status::{Phase, SharedStatus};
 use crate::wasm::{StepPlugin, Steps};
 
 /// How long a worker waits for records with nothing else to do: how late a tick may come, or a changed map entry be seen.
 const IDLE: Duration = Duration::from_millis(5);
 
+/// How much longer each failed epoch in a row waits before it is run again, and up to how many.
+const FAILURE_PAUSE: Duration = Duration::from_millis(200);
+const FAILURES_COUNTED: u32 = 25;
+
+/// Why there is a producer.
+const PRODUCER: &str = "a producer is replaced in one go";
+
 /// How often a worker's status is made known.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Pauses between tries of what must succeed for the worker to go on.
-const BACK_OFF_MIN: Duration = Duration::from_millis(100);
-const BACK_OFF_MAX: Duration = Duration::from_secs(5);
-
-/// How long things are still tried once the process was asked to end.
-const STOPPING_MAX: Duration = Duration::from_secs(10);
-
-/// Failed records that are logged one by one in a second; the others are counted.
-const FAILURE_LINES_MAX: u32 = 20;
 
 /// What a worker thread is given.
 #[derive(Debug)]
 pub struct Seat {
-    pub clients: Clients,
     pub setup: Setup,
     pub steps: Arc<Vec<StepPlugin>>,
-    /// The smallest and the largest `max.message.bytes` of all topics written to.
-    pub record_bytes: (usize, usize),
+    pub outlet: Outlet,
     pub directory: Arc<Directory>,
     pub status: SharedStatus,
     pub stop: Arc<AtomicBool>,
@@ -62,8 +57,6 @@ pub enum WorkerError {
     Fenced { slot: String, why: String },
     #[error("{0}")]
     Failed(String),
-    #[error("it panicked")]
-    Panicked,
 }
 
 /// Why the loop ends.
@@ -72,10 +65,25 @@ enum Halt {
     Failed(WorkerError),
 }
 
-/// Runs until the worker is asked to stop or can't go on.
-pub fn run(seat: Seat) -> Result<(), WorkerError> {
+impl From<Stopping> for Halt {
+    fn from(_: Stopping) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<OpenError> for Halt {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Stopping(_) => Self::Stopped,
+            OpenError::Refused(_) => Self::Failed(WorkerError::Failed(error.to_string())),
+        }
+    }
+}
+
+/// Runs until the worker is asked to stop or can't go on. The producer is the seat's.
+pub fn run(seat: Seat, producer: Producer) -> Result<(), WorkerError> {
     let status = Arc::clone(&seat.status);
-    let result = Loop::start(seat).and_then(|mut worker| worker.run());
+    let result = Loop::start(seat, producer).and_then(|mut worker| worker.run());
     status.lock().expect("nobody panics with it held").phase = Phase::Ended;
     match result {
         Err(Halt::Failed(error)) => Err(error),
@@ -92,46 +100,53 @@ struct Loop {
     began: Instant,
     status_due: Instant,
     stopping: bool,
+    /// Producers replaced since the last commit that succeeded.
+    failures_in_a_row: u32,
+}
+
+/// What queries may still ask must be folded still: whatever ends the loop, its partitions leave the directory.
+impl Drop for Loop {
+    fn drop(&mut self) {
+        if let Some(changelogs) = &self.changelogs {
+            self.seat.directory.remove(changelogs.held());
+        }
+    }
 }
 
 /// What running records takes, beside the engine.
 struct Running {
-    producer: Producer,
+    /// None only while it is being replaced.
+    producer: Option<Producer>,
     steps: Steps,
-    /// The producer's topics: those of the topic sinks by sink, and the changelogs by map.
-    sinks: Vec<Option<usize>>,
-    changelogs: Vec<usize>,
+    outlet: Outlet,
     failures: FailureLog,
+    /// A task has stopped since somebody looked last.
+    stopped: bool,
 }
 
 impl Loop {
-    fn start(seat: Seat) -> Result<Self, Halt> {
+    fn start(seat: Seat, producer: Producer) -> Result<Self, Halt> {
         let pipeline = &seat.setup.pipeline;
         let failed = |why: String| Halt::Failed(WorkerError::Failed(why));
-        let maps: Vec<_> = (0..pipeline.maps.len())
-            .map(millstream_engine::pipeline::MapId)
-            .collect();
-        let changelogs: Vec<String> = maps.iter().map(|&map| pipeline.changelog(map)).collect();
-        // Before anything is read: this ends what an earlier life of this seat left open.
-        let producer = make_producer(&seat)?;
+        let maps = 0..pipeline.maps.len();
+        let changelogs: Vec<String> = maps.map(|map| pipeline.changelog(MapId(map))).collect();
         let topics: Vec<String> = pipeline
             .topics
             .iter()
             .map(|topic| topic.topic.clone())
             .collect();
-        let consumer =
-            GroupConsumer::join(&seat.clients, seat.setup.worker, &topics).map_err(failed)?;
+        let consumer = GroupConsumer::join(&seat.outlet.clients, seat.setup.worker, &topics)
+            .map_err(failed)?;
         let reader = (!changelogs.is_empty())
-            .then(|| ChangelogReader::new(&seat.clients, changelogs, seat.setup.run))
+            .then(|| ChangelogReader::new(&seat.outlet.clients, changelogs, seat.setup.run))
             .transpose()
             .map_err(failed)?;
-        let (sinks, changelogs) = routes(&seat);
         let running = Running {
-            producer,
+            producer: Some(producer),
             steps: Steps::new(Arc::clone(&seat.steps)),
-            sinks,
-            changelogs,
+            outlet: seat.outlet.clone(),
             failures: FailureLog::new(),
+            stopped: false,
         };
         let now = Instant::now();
         Ok(Self {
@@ -142,6 +157,7 @@ impl Loop {
             began: now,
             status_due: now,
             stopping: false,
+            failures_in_a_row: 0,
             seat,
         })
     }
@@ -169,7 +185,7 @@ impl Loop {
         if idle || self.engine.is_due(now) {
             self.run_waiting()?;
         }
-        if let Err(why) = self.running.producer.poll(Duration::ZERO)
+        if let Err(why) = self.running.producer().poll(Duration::ZERO)
             && self.engine.is_open()
         {
             self.broken(Broken::Output(why))?;
@@ -180,6 +196,7 @@ impl Loop {
         if let Some(changelogs) = &mut self.changelogs {
             changelogs.poll();
         }
+        self.running.failures.turn();
         self.publish();
         Ok(())
     }
@@ -194,11 +211,19 @@ impl Loop {
         let (engine, running, began) = (&mut self.engine, &mut self.running, self.began);
         let mut place: Option<(TopicPartition, Option<Slot>)> = None;
         let mut result = Ok(());
-        let polled = self.consumer.poll(wait, |at, record| {
+        let polled = self.consumer.poll(wait, |at, consumed| {
             if result.is_err() {
                 // The epoch is broken: these records come again.
                 return;
             }
+            let record = match consumed {
+                Consumed::Record(record) => record,
+                Consumed::Unsettled => return engine.unsettle(at),
+                Consumed::Unreadable(why) => {
+                    place = None;
+                    return running.stop(engine, at, why);
+                }
+            };
             let slot = match place {
                 Some((last, slot)) if last == at => slot,
                 _ => engine.slot(at),
@@ -242,6 +267,9 @@ impl Loop {
     fn broken(&mut self, broken: Broken) -> Result<(), Halt> {
         match broken {
             Broken::Output(why) => {
+                if let Some(refusal) = self.running.producer().refusal() {
+                    return Err(Halt::Failed(WorkerError::Failed(refusal)));
+                }
                 tracing::warn!("the epoch is aborted and will be run again: {why}");
                 self.happened(Event::Broken(why))
             }
@@ -250,7 +278,7 @@ impl Loop {
     }
 
     fn pause_stopped(&mut self) -> Result<(), Halt> {
-        if std::mem::take(&mut self.running.failures.stopped) {
+        if std::mem::take(&mut self.running.stopped) {
             let stopped = self.engine.stopped_partitions();
             self.consumer
                 .pause(&stopped)
@@ -278,26 +306,29 @@ impl Loop {
     fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Halt> {
         match effect {
             Effect::Begin => {
-                self.running.begin(self.seat.clients.guarantee);
+                self.running.begin(self.seat.outlet.clients.guarantee);
                 Ok(None)
             }
             Effect::Commit => Ok(Some(Event::Verdict(self.commit()))),
-            Effect::Replace => {
-                self.running.producer = make_producer(&self.seat)?;
-                Ok(Some(Event::Replaced))
-            }
+            Effect::Replace => self.replace().map(|()| Some(Event::Replaced)),
             Effect::ReadOffsets(places) => self
                 .read_offsets(&places)
                 .map(|offsets| Some(Event::Offsets(offsets))),
             Effect::Assign(offsets) => self.assign(&offsets).map(|()| None),
             Effect::Unassign => self.unassign().map(|()| None),
             Effect::Seek(offsets) => {
-                // What the plugins saw since the last checkpoint was rolled back.
-                self.running.steps.discard();
+                let look = || self.look_after_seat();
                 insist(
                     &self.seat.stop,
                     "going back to the committed offsets",
-                    || self.consumer.seek(&offsets),
+                    &look,
+                    || {
+                        match self.consumer.seek(&offsets) {
+                            // What was lost is not read any more; the next poll says so.
+                            Err(_) if self.consumer.is_lost() => Ok(()),
+                            sought => sought,
+                        }
+                    },
                 )?;
                 Ok(None)
             }
@@ -309,84 +340,144 @@ impl Loop {
         }
     }
 
+    /// A new producer for the seat. Epochs that fail one after another are run again ever more slowly.
+    fn replace(&mut self) -> Result<(), Halt> {
+        // What the plugins saw since the last checkpoint may be rolled back.
+        self.running.steps.discard();
+        // Gone before the next one is made: it might still send what it was asked to.
+        self.running.producer = None;
+        let pause = FAILURE_PAUSE * self.failures_in_a_row.min(FAILURES_COUNTED);
+        let until = Instant::now() + pause;
+        while Instant::now() < until && !self.seat.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(IDLE);
+        }
+        self.failures_in_a_row += 1;
+        let producer = self
+            .seat
+            .outlet
+            .open(&self.seat.stop, &|| self.look_after_seat())?;
+        self.running.producer = Some(producer);
+        Ok(())
+    }
+
+    /// To be called every few seconds by what keeps this thread from polling.
+    fn look_after_seat(&self) {
+        if self.consumer.look_after_seat()
+            && let Some(changelogs) = &self.changelogs
+        {
+            // Somebody else may be changing these partitions already.
+            self.seat.directory.remove(changelogs.held());
+        }
+    }
+
     fn commit(&mut self) -> Verdict {
         let verdict = self.try_commit().unwrap_or_else(Verdict::Aborted);
         match &verdict {
-            Verdict::Committed(Sends::Once) => {}
-            Verdict::Committed(Sends::Several) => tracing::info!("committed after several tries"),
+            Verdict::Committed(Sends::Once) => self.failures_in_a_row = 0,
+            Verdict::Committed(Sends::Several) => {
+                self.failures_in_a_row = 0;
+                tracing::info!("committed after several tries");
+            }
             Verdict::Aborted(why) => {
-                tracing::warn!("the epoch is aborted and will be run again: {why}")
+                tracing::warn!("the epoch is aborted and will be run again: {why}");
             }
             Verdict::InDoubt(why) => {
-                tracing::warn!("the commit is in doubt: {why}; reading the offsets back")
+                tracing::warn!("the commit is in doubt: {why}; reading the offsets back");
             }
             Verdict::Fenced(why) | Verdict::Fatal(why) => {
-                tracing::error!("the commit failed: {why}")
+                tracing::error!("the commit failed: {why}");
             }
         }
         verdict
     }
 
-    /// Errors are reasons to abort: nothing that ends the transaction was sent.
+    /// Errors are reasons to abort: nobody has asked for the transaction's end.
     fn try_commit(&mut self) -> Result<Verdict, String> {
         self.running.send_changes(&self.engine)?;
-        let producer = &self.running.producer;
-        producer.flush()?;
+        if let Err(why) = self.running.producer().flush(&|| self.is_lost()) {
+            let refusal = self.running.producer().refusal();
+            return Ok(refusal.map_or(Verdict::Aborted(why), Verdict::Fatal));
+        }
         let held: Vec<TopicPartition> = self.engine.held().map(|(at, _)| at).collect();
         let positions = self.consumer.positions(&held);
         let (offsets, metadata) = self
             .engine
             .offsets_to_commit(|at| positions.get(&at).copied());
+        let nothing_moved = offsets.is_empty();
         let offsets = self.consumer.offsets(&offsets, &metadata);
-        match self.seat.clients.guarantee {
-            Guarantee::ExactlyOnce => {
-                let group = self
-                    .consumer
-                    .group()
-                    .ok_or("the group does not count this worker in")?;
-                Ok(producer.commit(&Commit {
-                    offsets: &offsets,
-                    group: &group,
-                }))
-            }
+        match self.seat.outlet.clients.guarantee {
+            Guarantee::AtLeastOnce if nothing_moved => Ok(Verdict::Committed(Sends::Once)),
             Guarantee::AtLeastOnce => {
                 self.consumer
                     .commit(&offsets)
                     .map_err(|code| code.to_string())?;
                 Ok(Verdict::Committed(Sends::Once))
             }
+            Guarantee::ExactlyOnce => {
+                let group = self.consumer.group();
+                let group = group.ok_or("the group does not count this worker in")?;
+                if self.is_lost() {
+                    // What the group says of us now may be of a later life than these records.
+                    return Err("the partitions were lost".into());
+                }
+                let commit = Commit {
+                    offsets: &offsets,
+                    group: &group,
+                };
+                Ok(self.running.producer().commit(&commit, &|| self.is_lost()))
+            }
         }
+    }
+
+    /// Whether the partitions are others' by now. To be asked every few seconds by what keeps this thread from polling.
+    fn is_lost(&self) -> bool {
+        self.look_after_seat();
+        self.consumer.is_lost()
     }
 
     fn read_offsets(&self, places: &[TopicPartition]) -> Result<Vec<CommittedOffset>, Halt> {
         if places.is_empty() {
             return Ok(Vec::new());
         }
-        insist(&self.seat.stop, "reading the committed offsets", || {
-            let committed = self.consumer.committed(places)?.into_iter().map(
-                |(partition, offset, metadata)| {
+        let look = || self.look_after_seat();
+        let offsets = insist(
+            &self.seat.stop,
+            "reading the committed offsets",
+            &look,
+            || {
+                let mut offsets = Vec::with_capacity(places.len());
+                for (partition, offset, metadata) in self.consumer.committed(places)? {
                     let offset =
                         offset.map_or_else(|| self.consumer.first_offset(partition), Ok)?;
-                    Ok(CommittedOffset {
+                    offsets.push(CommittedOffset {
                         partition,
                         offset,
                         metadata,
-                    })
-                },
-            );
-            committed.collect()
-        })
+                    });
+                }
+                Ok(offsets)
+            },
+        )?;
+        Ok(offsets)
     }
 
     fn assign(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), Halt> {
-        insist(&self.seat.stop, "taking the partitions", || {
+        let stop = &self.seat.stop;
+        insist(stop, "taking the partitions", &|| (), || {
             self.consumer.assign(offsets)
         })?;
         if let Some(changelogs) = &mut self.changelogs {
             let mut numbers: Vec<u32> = offsets.iter().map(|(at, _)| at.partition).collect();
             numbers.sort_unstable();
             numbers.dedup();
-            insist(&self.seat.stop, "opening the changelogs", || {
+            let most = self.seat.setup.map_partitions;
+            if let Some(number) = numbers.iter().find(|&&number| number >= most) {
+                return Err(Halt::Failed(WorkerError::Failed(format!(
+                    "a source has a partition {number} now, but the pipeline's maps have {most} partitions, fixed when \
+                     they were made: give the maps new names, or delete their changelogs and reset the group's offsets"
+                ))));
+            }
+            insist(stop, "opening the changelogs", &|| (), || {
                 changelogs.take(&numbers)
             })?;
             self.seat.directory.add(changelogs.held());
@@ -413,7 +504,7 @@ impl Loop {
 
     fn unassign(&mut self) -> Result<(), Halt> {
         if let Some(changelogs) = &mut self.changelogs {
-            self.seat.directory.remove(changelogs.held().keys());
+            self.seat.directory.remove(changelogs.held());
             changelogs
                 .park()
                 .map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
@@ -428,7 +519,7 @@ impl Loop {
 
     fn fenced(&self, why: String) -> Halt {
         Halt::Failed(WorkerError::Fenced {
-            slot: self.seat.clients.slot(self.seat.setup.worker),
+            slot: self.seat.outlet.clients.slot(self.seat.setup.worker),
             why,
         })
     }
@@ -456,9 +547,28 @@ impl Loop {
 }
 
 impl Running {
-    fn begin(&self, guarantee: Guarantee) {
+    fn producer(&self) -> &Producer {
+        self.producer.as_ref().expect(PRODUCER)
+    }
+
+    /// Ends the task whose records can't be had.
+    fn stop(&mut self, engine: &mut Worker, at: TopicPartition, why: &str) {
+        if let Some(offset) = engine.stop(at, why) {
+            let (topic, partition) = (engine.topic(at.topic), at.partition);
+            tracing::error!(
+                topic,
+                partition,
+                offset,
+                "the source can't be read on, and its task stops here: {why}"
+            );
+            self.stopped = true;
+        }
+    }
+
+    fn begin(&mut self, guarantee: Guarantee) {
+        self.steps.begin_epoch();
         if guarantee == Guarantee::ExactlyOnce
-            && let Err(error) = self.producer.begin()
+            && let Err(error) = self.producer().begin()
         {
             // The first send fails too, and that breaks the epoch.
             tracing::warn!("no transaction could be begun: {error}");
@@ -487,196 +597,23 @@ impl Running {
             i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
         });
         let mut output = Sending {
-            producer: &mut self.producer,
-            topics: &self.sinks,
+            producer: self.producer.as_mut().expect(PRODUCER),
+            outlet: &self.outlet,
         };
         let at = engine.place(slot);
         let ran = engine.run(slot, now, &mut self.steps, &mut output)?;
         for failure in &ran.failures {
-            self.failures.log(engine, at, failure);
+            self.failures
+                .log(engine.topic(at.topic), at.partition, failure);
         }
-        self.failures.stopped |= ran.stopper().is_some();
+        self.stopped |= ran.stopper().is_some();
         Ok(())
     }
 
     fn send_changes(&mut self, engine: &Worker) -> Result<(), String> {
-        let none = Headers::default();
-        for change in engine.changes() {
-            let record = Record {
-                key: Some(change.key),
-                value: change.value,
-                timestamp: change.timestamp,
-                headers: none.of(0),
-            };
-            self.producer.send(
-                self.changelogs[change.map.0],
-                Some(change.partition),
-                &record,
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// Where topic sinks' records go.
-struct Sending<'a> {
-    producer: &'a mut Producer,
-    topics: &'a [Option<usize>],
-}
-
-impl Output for Sending<'_> {
-    fn send(&mut self, sink: SinkId, record: &Record<'_>) -> Result<(), String> {
-        let topic = self.topics[sink.0].expect("the engine sends only what goes to topics");
-        self.producer.send(topic, None, record)
-    }
-}
-
-/// Logs failed records, but not thousands a second.
-struct FailureLog {
-    second: Instant,
-    lines: u32,
-    silent: u64,
-    /// A task has stopped since somebody looked last.
-    stopped: bool,
-}
-
-impl FailureLog {
-    fn new() -> Self {
-        Self {
-            second: Instant::now(),
-            lines: 0,
-            silent: 0,
-            stopped: false,
-        }
-    }
-
-    fn log(&mut self, engine: &Worker, at: TopicPartition, failure: &RecordFailure) {
-        if self.second.elapsed() >= Duration::from_secs(1) {
-            if self.silent > 0 {
-                tracing::warn!(
-                    "{} more records failed; /v1/status counts them all",
-                    self.silent
-                );
-            }
-            *self = Self {
-                stopped: self.stopped,
-                ..Self::new()
-            };
-        }
-        let RecordFailure {
-            at: place,
-            offset,
-            reason,
-            on_error,
-        } = failure;
-        let (topic, partition) = (engine.topic(at.topic), at.partition);
-        if *on_error == millstream_engine::pipeline::OnError::Fail {
-            tracing::error!(
-                topic,
-                partition,
-                offset,
-                "{place} failed, and its task stops here: {reason}"
-            );
-        } else if self.lines < FAILURE_LINES_MAX {
-            self.lines += 1;
-            tracing::warn!(
-                topic,
-                partition,
-                offset,
-                "{place} skipped a record: {reason}"
-            );
-        } else {
-            self.silent += 1;
-        }
-    }
-}
-
-/// The producer's topics, in the order that `make_producer` gives them: sinks' topics, then changelogs.
-fn topics(seat: &Seat) -> Vec<String> {
-    let pipeline = &seat.setup.pipeline;
-    let sinks = pipeline.sinks.iter().filter_map(|sink| match &sink.target {
-        Target::Topic(topic) => Some(topic.clone()),
-        Target::Map(_) => None,
-    });
-    let maps = (0..pipeline.maps.len())
-        .map(|map| pipeline.changelog(millstream_engine::pipeline::MapId(map)));
-    sinks.chain(maps).collect()
-}
-
-fn routes(seat: &Seat) -> (Vec<Option<usize>>, Vec<usize>) {
-    let pipeline = &seat.setup.pipeline;
-    let mut next = 0..;
-    let sinks = pipeline.sinks.iter().map(|sink| match &sink.target {
-        Target::Topic(_) => next.next(),
-        Target::Map(_) => None,
-    });
-    let sinks = sinks.collect();
-    (sinks, next.take(pipeline.maps.len()).collect())
-}
-
-/// A producer in its seat: whatever the seat's last one left open is ended.
-fn make_producer(seat: &Seat) -> Result<Producer, Halt> {
-    let (smallest, largest) = seat.record_bytes;
-    let config = seat.clients.producer(seat.setup.worker, smallest, largest);
-    let topics = topics(seat);
-    let mut refused = None;
-    let producer = insist(&seat.stop, "initialising the producer", || {
-        let producer = Producer::new(&config, &topics)?;
-        if seat.clients.guarantee == Guarantee::AtLeastOnce {
-            return Ok(Some(producer));
-        }
-        match init(&producer) {
-            Ok(()) => Ok(Some(producer)),
-            Err(error) if error.is_refused() => {
-                refused = Some(error);
-                Ok(None)
-            }
-            Err(error) => Err(error.to_string()),
-        }
-    })?;
-    producer.ok_or_else(|| {
-        let why = refused.map_or_else(String::new, |error| error.to_string());
-        Halt::Failed(WorkerError::Failed(format!(
-            "the producer can't be initialised: {why}"
-        )))
-    })
-}
-
-fn init(producer: &Producer) -> Result<(), TransactionError> {
-    const TRIES: u32 = 4;
-    let mut result = Ok(());
-    for _ in 0..TRIES {
-        result = producer.init(Duration::from_secs(5));
-        match &result {
-            Err(error) if error.retriable => {}
-            _ => return result,
-        }
-    }
-    result
-}
-
-/// Tries until it succeeds, saying so; once the process is to end, for a short while only.
-fn insist<T>(
-    stop: &AtomicBool,
-    what: &str,
-    mut attempt: impl FnMut() -> Result<T, String>,
-) -> Result<T, Halt> {
-    let mut back_off = BACK_OFF_MIN;
-    let mut stopping: Option<Instant> = None;
-    loop {
-        let why = match attempt() {
-            Ok(done) => return Ok(done),
-            Err(why) => why,
-        };
-        if stop.load(Ordering::Relaxed) {
-            let since = *stopping.get_or_insert_with(Instant::now);
-            if since.elapsed() > STOPPING_MAX {
-                tracing::warn!("{what} did not succeed before the end: {why}");
-                return Err(Halt::Stopped);
-            }
-        }
-        tracing::warn!("{what}: {why}; trying again in {back_off:?}");
-        std::thread::sleep(back_off);
-        back_off = (back_off * 2).min(BACK_OFF_MAX);
+        let producer = self.producer.as_mut().expect(PRODUCER);
+        engine
+            .changes()
+            .try_for_each(|change| self.outlet.send_change(producer, &change))
     }
 }

@@ -74,7 +74,7 @@ struct Search<'a, P> {
 impl<P: Plugin> Search<'_, P> {
     fn process(&mut self, batch: &Batch<'_>, first: u32) -> Result<(), String> {
         let answer = self.plugin.process(self.step, batch).and_then(|outcome| {
-            let wrong = outcome.check(batch.columns.len(), self.plugin.ports(self.step));
+            let wrong = outcome.check(batch.columns, self.plugin.ports(self.step));
             wrong
                 .map(|()| outcome)
                 .map_err(|wrong| CallFailure::Plugin(format!("its answer is malformed: {wrong}")))

@@ -80,6 +80,16 @@ impl Input {
         }
     }
 
+    /// Offset of the next record to process.
+    pub fn processed_offset(&self) -> i64 {
+        self.processed
+    }
+
+    /// The consumer's position means nothing until the next record.
+    pub fn unsettle(&mut self) {
+        self.fresh = false;
+    }
+
     pub fn committed(&self) -> i64 {
         self.committed
     }

@@ -22,10 +22,49 @@ pub struct TaskId {
     pub topic: Option<TopicId>,
 }
 
+/// Whether a task's records are run.
+///
+/// ```text
+///   Running ── a record fails, on-error = "fail" ──▶ Stopping ── its epoch is merged ──▶ Stopped
+///      ▲                                                │ it is rewound
+///      └────────────────────────────────────────────────┘
+/// ```
 #[derive(Debug, Default)]
-pub struct Task {
-    /// Set once a record failed where the pipeline says `on-error = "fail"`: nothing more of this task is run.
-    pub stopped: Option<Stopped>,
+pub enum Task {
+    #[default]
+    Running,
+    /// Stopped in the open epoch: should that be dropped, the task comes to the same record again.
+    Stopping(Stopped),
+    /// Stopped as of a checkpoint.
+    Stopped(Stopped),
+}
+
+impl Task {
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Running)
+    }
+
+    pub fn stopped(&self) -> Option<&Stopped> {
+        match self {
+            Self::Running => None,
+            Self::Stopping(why) | Self::Stopped(why) => Some(why),
+        }
+    }
+
+    /// The open epoch took effect.
+    pub fn merge(&mut self) {
+        *self = match std::mem::take(self) {
+            Self::Stopping(why) => Self::Stopped(why),
+            other => other,
+        };
+    }
+
+    /// The open epoch did not take effect.
+    pub fn rewind(&mut self) {
+        if let Self::Stopping(_) = self {
+            *self = Self::Running;
+        }
+    }
 }
 
 impl TopicPartition {

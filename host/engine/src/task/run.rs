@@ -105,6 +105,10 @@ pub fn run<P: Plugin, O: Output>(
     around: &mut Surroundings<'_, P, O>,
     origin: &Origin<'_>,
 ) -> Result<Ran, Broken> {
+    assert!(
+        !origin.columns.is_empty(),
+        "a batch has records: no half of it would be smaller"
+    );
     let mut graph = Graph {
         origin,
         stages: Vec::with_capacity(around.pipeline.steps.len()),
@@ -458,6 +462,7 @@ fn refusal(record: &Record<'_>, target: &Target, limits: SinkLimits) -> Option<S
     let bytes = record.bytes();
     let framed = bytes + record.headers.len() * HEADER_OVERHEAD + RECORD_OVERHEAD;
     let most = limits.record_bytes_max;
-    (framed > most)
-        .then(|| format!("its {bytes} bytes do not fit the topic's max.message.bytes, {most}"))
+    (framed > most).then(|| {
+        format!("its {bytes} bytes, {framed} as Kafka may frame them, do not fit the topic's max.message.bytes, {most}")
+    })
 }

@@ -64,6 +64,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     telemetry::start(arguments.log);
+    end_on_panic();
     match arguments.command {
         Command::Run {
             pipeline,
@@ -141,9 +142,18 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
     }
     ExitCode::from(match failure {
         Failure::Config(_) => MISCONFIGURED,
-        Failure::Panicked => BUG,
         _ => FAILED,
     })
+}
+
+/// A panic is a bug of ours, and what its thread held can't be trusted: the process ends at once, and its transactions with it.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        eprintln!("millstream: this is a bug; what was not committed comes again");
+        std::process::exit(i32::from(BUG));
+    }));
 }
 
 /// Sets the flag on the first SIGTERM or SIGINT; the second one ends the process at once.

@@ -64,6 +64,7 @@ impl Client {
 
 impl KafkaProperties {
     /// Name and value of what holds for every client, in the order of the file.
+    #[cfg(test)]
     pub fn common(&self) -> impl Iterator<Item = (&str, &str)> {
         self.effective(Client::All)
     }

@@ -1,7 +1,7 @@
 //! What is asked of the cluster before any record flows: which topics there are and how they are set, the changelogs made where they
 //! are missing, and where a group begins that has never committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
@@ -197,22 +197,30 @@ impl Admin {
         Ok(())
     }
 
-    /// Commits where every source begins, all of them at once, unless the group has committed before. Partitions that are added
-    /// later have no committed offset then, and begin at their beginning.
-    pub fn resolve_starts(&self, places: &[StartPlace<'_>]) -> Result<(), AdminError> {
+    /// Commits where sources begin whose topics the group has never committed an offset of: all partitions of all such topics at
+    /// once. Partitions that are added later have no committed offset then, and begin at their beginning.
+    pub fn resolve_starts(
+        &self,
+        places: &[StartPlace<'_>],
+        stopping: impl Fn() -> bool,
+    ) -> Result<(), AdminError> {
+        const PAUSE: Duration = Duration::from_millis(500);
         let give_up = Instant::now() + Duration::from_secs(120);
         loop {
             let error = match self.try_resolve_starts(places) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
+            if stopping() {
+                return Err(AdminError::Stopped);
+            }
             if Instant::now() > give_up {
                 return Err(AdminError::Refused(format!(
                     "the start of the sources can't be settled: {error}"
                 )));
             }
             tracing::info!("settling where the sources start: {error}; trying again");
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(PAUSE);
         }
     }
 
@@ -223,15 +231,15 @@ impl Admin {
                 .map(|&(topic, partition, _)| (topic, partition, None)),
         );
         self.reader.committed(&offsets)?;
-        if offsets
-            .elements()
+        let elements = offsets.elements();
+        let committed = elements
             .iter()
-            .any(|at| matches!(at.offset(), Offset::Offset(_)))
+            .filter(|at| matches!(at.offset(), Offset::Offset(_)));
+        let known: BTreeSet<&str> = committed.map(|at| at.topic()).collect();
+        let mut starts = Vec::new();
+        for &(topic, partition, start) in
+            places.iter().filter(|(topic, _, _)| !known.contains(topic))
         {
-            return Ok(());
-        }
-        let mut starts = Vec::with_capacity(places.len());
-        for &(topic, partition, start) in places {
             let (first, end) = self
                 .reader
                 .watermarks(topic, partition)
@@ -241,6 +249,9 @@ impl Admin {
                 partition,
                 Some(if start == Start::Latest { end } else { first }),
             ));
+        }
+        if starts.is_empty() {
+            return Ok(());
         }
         // Refused where the group has members: one of them has settled it, as the next look shows.
         self.reader

@@ -28,11 +28,21 @@ pub extern "C" fn on_log(
 
 pub extern "C" fn on_error(
     _: *mut sys::rd_kafka_t,
-    _: c_int,
+    code: c_int,
     reason: *const c_char,
     _: *mut c_void,
 ) {
     // SAFETY: librdkafka lends a C string during the callback.
-    let reason = unsafe { CStr::from_ptr(reason) };
-    tracing::warn!(target: "millstream::kafka", "{}", reason.to_string_lossy());
+    let reason = unsafe { CStr::from_ptr(reason) }.to_string_lossy();
+    // Lost connections are logged by `on_log`, each once; here they come by the hundred while nobody polls.
+    const CONNECTION: [sys::rd_kafka_resp_err_t; 3] = [
+        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TRANSPORT,
+        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN,
+        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__RESOLVE,
+    ];
+    if CONNECTION.iter().any(|known| *known as c_int == code) {
+        tracing::debug!(target: "millstream::kafka", "{reason}");
+    } else {
+        tracing::warn!(target: "millstream::kafka", "{reason}");
+    }
 }

@@ -6,15 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_engine::pipeline::MapId;
 use millstream_engine::state::restore::MapPartition;
-use rdkafka::TopicPartitionList;
+use rdkafka_sys::RDKafkaErrorCode as Code;
 
 use super::client::Clients;
-use super::native::{NativeConsumer, Polled, list};
+use super::native::{ErrorRef, NativeConsumer, Polled, list};
 use crate::directory::{MapPlace, SharedPartition};
+
+/// How long a changelog that can't be read is left alone before it is tried again.
+const REBUILD_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct ChangelogReader {
@@ -26,6 +29,9 @@ pub struct ChangelogReader {
     held: BTreeMap<MapPlace, SharedPartition>,
     /// Given away in a rebalance under way; what comes back goes on where it was.
     parked: BTreeMap<MapPlace, SharedPartition>,
+    /// Partitions whose changelog could not be read on: they are folded anew from its start.
+    broken: Vec<MapPlace>,
+    rebuild_due: Instant,
 }
 
 impl ChangelogReader {
@@ -40,6 +46,8 @@ impl ChangelogReader {
             seed,
             held: BTreeMap::new(),
             parked: BTreeMap::new(),
+            broken: Vec::new(),
+            rebuild_due: Instant::now(),
         })
     }
 
@@ -57,6 +65,15 @@ impl ChangelogReader {
                 held.insert(place, self.partition(place, start, end));
             }
         }
+        self.assign(&held)?;
+        self.held = held;
+        self.parked.clear();
+        self.broken.clear();
+        Ok(())
+    }
+
+    /// Reads these partitions' changelogs, each from where its fold stands.
+    fn assign(&self, held: &BTreeMap<MapPlace, SharedPartition>) -> Result<(), String> {
         let positions = held.iter().map(|(&(map, partition), shared)| {
             (
                 self.topics[map.0].as_str(),
@@ -66,9 +83,22 @@ impl ChangelogReader {
         });
         self.committed
             .assign(&list(positions))
-            .map_err(|code| code.to_string())?;
-        self.held = held;
-        self.parked.clear();
+            .map_err(|code| code.to_string())
+    }
+
+    /// Begins the broken partitions anew. They answer nobody until they are restored.
+    fn rebuild(&mut self) -> Result<(), String> {
+        for &place in &self.broken {
+            let topic = &self.topics[place.0.0];
+            let marks = self.uncommitted.watermarks(topic, place.1);
+            let (start, end) =
+                marks.map_err(|code| format!("{topic} partition {}: {code}", place.1))?;
+            if let Some(shared) = self.held.get(&place) {
+                *write(shared) = MapPartition::new(self.seed, start, end);
+            }
+        }
+        self.assign(&self.held)?;
+        self.broken.clear();
         Ok(())
     }
 
@@ -87,9 +117,7 @@ impl ChangelogReader {
 
     /// Gives all partitions up, keeping their contents until it is known which of them come back.
     pub fn park(&mut self) -> Result<(), String> {
-        self.committed
-            .assign(&TopicPartitionList::new())
-            .map_err(|code| code.to_string())?;
+        self.committed.unassign().map_err(|code| code.to_string())?;
         self.parked = std::mem::take(&mut self.held);
         Ok(())
     }
@@ -100,16 +128,20 @@ impl ChangelogReader {
 
     /// Folds what is there.
     pub fn poll(&mut self) {
-        let (topics, held) = (&self.topics, &self.held);
+        let (topics, held, broken) = (&self.topics, &self.held, &mut self.broken);
         let find = |topic: &str, partition: i32| {
             let map = MapId(topics.iter().position(|known| known == topic)?);
-            held.get(&(map, u32::try_from(partition).ok()?))
+            let place = (map, u32::try_from(partition).ok()?);
+            held.get(&place).map(|shared| (place, shared))
         };
         self.committed.poll(Duration::ZERO, |polled| match polled {
             Polled::Record(record) => {
-                let Some(shared) = find(record.topic(), record.partition()) else {
+                let Some((place, shared)) = find(record.topic(), record.partition()) else {
                     return;
                 };
+                if broken.contains(&place) {
+                    return;
+                }
                 let mut partition = write(shared);
                 match record.key() {
                     Some(key) => partition.fold(record.offset(), key, record.value()),
@@ -121,14 +153,41 @@ impl ChangelogReader {
                 partition,
                 offset,
             } => {
-                if let Some(shared) = find(topic, partition) {
+                if let Some((place, shared)) = find(topic, partition)
+                    && !broken.contains(&place)
+                {
                     write(shared).advance(offset);
                 }
             }
-            Polled::Error { code, text, .. } => {
+            Polled::Error(ErrorRef {
+                code, text, place, ..
+            }) => {
                 tracing::warn!(target: "millstream::kafka", "changelog: {text} ({code:?})");
+                let unreadable = matches!(
+                    code,
+                    Code::AutoOffsetReset
+                        | Code::OffsetOutOfRange
+                        | Code::BadMessage
+                        | Code::BadCompression
+                );
+                let place = place
+                    .filter(|_| unreadable)
+                    .and_then(|(topic, partition)| find(topic, partition));
+                if let Some((place, shared)) = place {
+                    *write(shared) = MapPartition::new(self.seed, 0, i64::MAX);
+                    broken.push(place);
+                }
             }
         });
+        if !self.broken.is_empty() && Instant::now() >= self.rebuild_due {
+            self.rebuild_due = Instant::now() + REBUILD_PAUSE;
+            match self.rebuild() {
+                Ok(()) => tracing::warn!(
+                    "map partitions are folded anew from the start of their changelog"
+                ),
+                Err(why) => tracing::warn!("map partitions can't be folded anew yet: {why}"),
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: a rebalance is answered by the worker, with `assign` or `unassign`, after its transaction is closed; until then the
 //! partitions are still ours.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use rdkafka::TopicPartitionList;
 use rdkafka_sys::RDKafkaErrorCode as Code;
 
 use super::client::Clients;
-use super::native::{GroupMetadata, NativeConsumer, Noted, Polled, RecordRef, TopicHandle, list};
+use super::native::{
+    ErrorRef, GroupMetadata, NativeConsumer, Noted, Polled, RecordRef, TopicHandle, list,
+};
 
 #[derive(Debug)]
 pub struct GroupConsumer {
@@ -22,6 +25,8 @@ pub struct GroupConsumer {
     topics: Vec<String>,
     /// Topics that records came from.
     seen: Vec<(TopicHandle, TopicId)>,
+    /// Everything was given up outside of a poll, because it was lost; the group's request to do so is still to come.
+    abandoned: Cell<bool>,
 }
 
 /// What the group wants of us.
@@ -34,20 +39,22 @@ pub enum Rebalance {
     Lost,
 }
 
+/// What a poll hands out.
+#[derive(Clone, Copy, Debug)]
+pub enum Consumed<'a> {
+    Record(RecordRef<'a>),
+    /// Something went wrong there and will be tried again. Until the next record the position may be one too far: librdkafka counts
+    /// the error as if it were the record that it stands for.
+    Unsettled,
+    /// The records at the position can't be had: retention took them, the topic was made anew, or they are damaged.
+    Unreadable(&'a str),
+}
+
 /// Why consuming can't go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConsumeError {
     #[error("another process took the seat: {0}")]
     Fenced(String),
-    #[error(
-        "the committed offset of {topic} partition {partition} is out of range: {text}. The records there are gone \
-         (retention, or the topic was made anew); reset the group's offsets to go on"
-    )]
-    OutOfRange {
-        topic: String,
-        partition: i32,
-        text: String,
-    },
     #[error("{0}")]
     Fatal(String),
 }
@@ -65,14 +72,15 @@ impl GroupConsumer {
             native,
             topics: topics.to_vec(),
             seen: Vec::new(),
+            abandoned: Cell::new(false),
         })
     }
 
-    /// Hands out what is there, waiting for the first record at most `timeout`. Returns how many records came.
+    /// Hands out what is there, waiting for the first record at most `timeout`. Returns how many came.
     pub fn poll(
         &mut self,
         timeout: Duration,
-        mut each: impl FnMut(TopicPartition, &RecordRef<'_>),
+        mut each: impl FnMut(TopicPartition, Consumed<'_>),
     ) -> Result<usize, ConsumeError> {
         let (topics, seen) = (&self.topics, &mut self.seen);
         let mut result = Ok(());
@@ -81,18 +89,29 @@ impl GroupConsumer {
                 let handle = record.topic_handle();
                 let known = seen.iter().find(|(known, _)| *known == handle);
                 let topic = known.map(|(_, topic)| *topic).or_else(|| {
-                    let topic = TopicId(topics.iter().position(|topic| topic == record.topic())?);
+                    let topic = find(topics, record.topic())?;
                     seen.push((handle, topic));
                     Some(topic)
                 });
                 let topic = topic.expect("records come from topics that were subscribed to");
                 let partition = number(record.partition());
-                each(TopicPartition { topic, partition }, &record);
+                each(
+                    TopicPartition { topic, partition },
+                    Consumed::Record(record),
+                );
             }
             Polled::End { .. } => {}
-            Polled::Error { code, text, place } => {
-                if let Err(error) = judge(code, text, place) {
-                    result = Err(error);
+            Polled::Error(error) => {
+                let place = error.place.and_then(|(topic, partition)| {
+                    Some(TopicPartition {
+                        topic: find(topics, topic)?,
+                        partition: number(partition),
+                    })
+                });
+                match (judge(&error), place) {
+                    (Ok(consumed), Some(place)) => each(place, consumed),
+                    (Ok(_), None) => {}
+                    (Err(error), _) => result = Err(error),
                 }
             }
         });
@@ -107,7 +126,9 @@ impl GroupConsumer {
             .into_iter()
             .map(|noted| match noted {
                 Noted::Assign(list) => Rebalance::Assigned(self.places(&list)),
-                Noted::Revoke if self.native.is_assignment_lost() => Rebalance::Lost,
+                Noted::Revoke if self.abandoned.take() || self.native.is_assignment_lost() => {
+                    Rebalance::Lost
+                }
                 Noted::Revoke => Rebalance::Revoked,
             });
         noted.collect()
@@ -147,21 +168,41 @@ impl GroupConsumer {
         list
     }
 
-    /// Answers an assignment: reads these partitions from these offsets on.
+    /// Answers an assignment: reads these partitions from these offsets on, whether or not they were paused in an earlier one.
     pub fn assign(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), String> {
         let list = self.list(offsets.iter().map(|&(at, offset)| (at, Some(offset))));
-        self.native.assign(&list).map_err(|code| code.to_string())
+        self.native.assign(&list).map_err(|code| code.to_string())?;
+        self.native.resume(&list).map_err(|code| code.to_string())
     }
 
     /// Answers a revocation: gives all partitions up.
     pub fn unassign(&self) -> Result<(), String> {
-        self.native
-            .assign(&TopicPartitionList::new())
-            .map_err(|code| code.to_string())
+        self.native.unassign().map_err(|code| code.to_string())
+    }
+
+    /// Whether what was assigned is others' by now, or this client can't be used any more.
+    pub fn is_lost(&self) -> bool {
+        self.abandoned.get()
+            || self.native.is_assignment_lost()
+            || self.native.fatal_error().is_some()
+    }
+
+    /// To be called every few seconds by whoever can't poll. Where the session timed out meanwhile, everything is given up at once:
+    /// librdkafka then joins anew, instead of going on under a name that the group takes for an impostor's. Returns whether that was
+    /// so; nothing may be committed then.
+    pub fn look_after_seat(&self) -> bool {
+        if !self.abandoned.get() && self.native.is_assignment_lost() {
+            tracing::warn!(target: "millstream::kafka", "the partitions were lost");
+            self.abandoned.set(self.unassign().is_ok());
+        }
+        self.abandoned.get()
     }
 
     /// Goes back to these offsets. What was fetched before does not come any more; what was paused is read again.
     pub fn seek(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), String> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
         let list = self.list(offsets.iter().map(|&(at, offset)| (at, Some(offset))));
         self.native.pause(&list).map_err(|code| code.to_string())?;
         self.native.seek(&list)?;
@@ -234,29 +275,30 @@ fn number(partition: i32) -> u32 {
     u32::try_from(partition).expect("Kafka's partitions are not negative")
 }
 
-/// Errors that pass are logged; what does not pass is returned.
-fn judge(code: Code, text: &str, place: Option<(&str, i32)>) -> Result<(), ConsumeError> {
-    match (code, place) {
-        (Code::FencedInstanceId, _) => Err(ConsumeError::Fenced(text.into())),
-        (Code::AutoOffsetReset | Code::OffsetOutOfRange, Some((topic, partition))) => {
-            Err(ConsumeError::OutOfRange {
-                topic: topic.into(),
-                partition,
-                text: text.into(),
-            })
-        }
-        (
-            Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::InconsistentGroupProtocol
-            | Code::InvalidSessionTimeout
-            | Code::InvalidGroupId,
-            _,
-        ) => Err(ConsumeError::Fatal(format!("{text} ({code:?})"))),
+fn find(topics: &[String], name: &str) -> Option<TopicId> {
+    topics.iter().position(|topic| topic == name).map(TopicId)
+}
+
+/// Errors that pass are logged and leave the place unsettled; what does not pass is returned.
+fn judge<'a>(error: &ErrorRef<'a>) -> Result<Consumed<'a>, ConsumeError> {
+    let ErrorRef { code, text, .. } = *error;
+    match code {
+        Code::FencedInstanceId => Err(ConsumeError::Fenced(text.into())),
+        _ if error.fatal => Err(ConsumeError::Fatal(format!("{text} ({code:?})"))),
+        Code::AutoOffsetReset
+        | Code::OffsetOutOfRange
+        | Code::BadMessage
+        | Code::BadCompression
+        | Code::NotImplemented => Ok(Consumed::Unreadable(text)),
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::InconsistentGroupProtocol
+        | Code::InvalidSessionTimeout
+        | Code::InvalidGroupId => Err(ConsumeError::Fatal(format!("{text} ({code:?})"))),
         _ => {
             tracing::warn!(target: "millstream::kafka", "{text} ({code:?})");
-            Ok(())
+            Ok(Consumed::Unsettled)
         }
     }
 }

@@ -18,8 +18,7 @@ mod verdict;
 
 pub use admin::{Admin, AdminError, StartPlace, TopicFacts};
 pub use changelog::ChangelogReader;
-pub use client::{Clients, UnknownProperty};
-pub use consumer::{Committed, ConsumeError, GroupConsumer, Rebalance};
-pub use native::RecordRef;
+pub use client::Clients;
+pub use consumer::{ConsumeError, Consumed, GroupConsumer, Rebalance};
 pub use producer::{Commit, Producer};
 pub use verdict::TransactionError;

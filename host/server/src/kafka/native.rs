@@ -4,7 +4,7 @@
 //! Here a rebalance is only noted; librdkafka waits for `assign` or `unassign` to answer it, and the group with it. Invariant:
 //! everything is called by one thread.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Mutex;
@@ -56,12 +56,18 @@ pub enum Polled<'a> {
         partition: i32,
         offset: i64,
     },
-    /// With what it is about, if anything.
-    Error {
-        code: Code,
-        text: &'a str,
-        place: Option<(&'a str, i32)>,
-    },
+    Error(ErrorRef<'a>),
+}
+
+/// An error that came in place of a record.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorRef<'a> {
+    pub code: Code,
+    pub text: &'a str,
+    /// What it is about, if anything in particular.
+    pub place: Option<(&'a str, i32)>,
+    /// The client can't be used any more.
+    pub fatal: bool,
 }
 
 /// A consumed record, lent during a poll.
@@ -240,29 +246,36 @@ impl NativeConsumer {
             (text, topic)
         };
         let partition = message.partition;
+        let place = topic.map(|topic| (topic, partition));
         match (Code::from(message.err), topic) {
             (Code::PartitionEOF, Some(topic)) => Polled::End {
                 topic,
                 partition,
                 offset: message.offset,
             },
-            (Code::Fatal, _) => Polled::Error {
-                code: self.fatal_error(),
-                text,
-                place: None,
-            },
-            (code, topic) => Polled::Error {
+            (Code::Fatal, _) => {
+                let code = self.fatal_error().unwrap_or(Code::Fatal);
+                Polled::Error(ErrorRef {
+                    code,
+                    text,
+                    place: None,
+                    fatal: true,
+                })
+            }
+            (code, _) => Polled::Error(ErrorRef {
                 code,
                 text,
-                place: topic.map(|topic| (topic, partition)),
-            },
+                place,
+                fatal: false,
+            }),
         }
     }
 
-    /// What made the client unusable.
-    fn fatal_error(&self) -> Code {
+    /// What made the client unusable, if it is.
+    pub fn fatal_error(&self) -> Option<Code> {
         // SAFETY: the client is alive; no text is asked for.
-        Code::from(unsafe { sys::rd_kafka_fatal_error(self.native, ptr::null_mut(), 0) })
+        let code = unsafe { sys::rd_kafka_fatal_error(self.native, ptr::null_mut(), 0) };
+        check(code).err()
     }
 
     /// Appends up to `most` messages.
@@ -295,15 +308,17 @@ impl NativeConsumer {
         unsafe { sys::rd_kafka_assignment_lost(self.native) != 0 }
     }
 
-    /// Reads these from their offsets on, and nothing else; an empty list ends all reading.
+    /// Reads these from their offsets on, and nothing else. An empty list is an assignment too: it is how a member says that
+    /// it knows it has nothing.
     pub fn assign(&self, list: &TopicPartitionList) -> Result<(), Code> {
-        let list = if list.count() == 0 {
-            ptr::null_mut()
-        } else {
-            list.ptr()
-        };
-        // SAFETY: the client is alive; the list is copied, null empties the assignment.
-        check(unsafe { sys::rd_kafka_assign(self.native, list) })
+        // SAFETY: the client is alive; the list is copied.
+        check(unsafe { sys::rd_kafka_assign(self.native, list.ptr()) })
+    }
+
+    /// Gives up all that is assigned.
+    pub fn unassign(&self) -> Result<(), Code> {
+        // SAFETY: the client is alive; null stands for nothing.
+        check(unsafe { sys::rd_kafka_assign(self.native, ptr::null()) })
     }
 
     pub fn pause(&self, list: &TopicPartitionList) -> Result<(), Code> {
@@ -379,17 +394,22 @@ impl NativeConsumer {
         Ok((low, high))
     }
 
-    /// Who we are in the group, right now. None where we are no member.
+    /// Who we are in the group, right now. None where we are no member: the broker checks nothing at all for a negative generation,
+    /// and takes an empty member id (after a session that timed out here) for somebody who was fenced.
     pub fn group_metadata(&self) -> Option<GroupMetadata> {
         // SAFETY: the client is alive; the object is ours to destroy.
         let metadata = GroupMetadata(unsafe { sys::rd_kafka_consumer_group_metadata(self.native) });
         if metadata.0.is_null() {
             return None;
         }
-        // SAFETY: the object is alive.
-        let generation = unsafe { sys::rd_kafka_consumer_group_metadata_generation_id(metadata.0) };
-        // The broker checks nothing at all for a negative generation.
-        (generation >= 0).then_some(metadata)
+        // SAFETY: the object is alive, and its member id is a C string that lives as long.
+        let (generation, member) = unsafe {
+            (
+                sys::rd_kafka_consumer_group_metadata_generation_id(metadata.0),
+                CStr::from_ptr(sys::rd_kafka_consumer_group_metadata_member_id(metadata.0)),
+            )
+        };
+        (generation >= 0 && !member.is_empty()).then_some(metadata)
     }
 }
 

@@ -19,7 +19,7 @@ use rdkafka_sys::{self as sys, RDKafkaErrorCode as Code};
 
 use super::callbacks::{millis, on_error, on_log};
 use super::native::GroupMetadata;
-use super::verdict::{self, TransactionError};
+use super::verdict::{self, Stage, TransactionError};
 
 /// How long one call may take before we look around and make it again.
 const SLICE: Duration = Duration::from_secs(2);
@@ -27,8 +27,8 @@ const SLICE: Duration = Duration::from_secs(2);
 /// How long a commit is tried before it is in doubt, or, where its end was never sent, given up.
 const COMMIT_MAX: Duration = Duration::from_secs(15);
 
-/// How long a send waits for room in the producer's queue.
-const ROOM_MAX: Duration = Duration::from_secs(60);
+/// How long a send waits for room in the producer's queue, and a flush for deliveries.
+const ROOM_MAX: Duration = Duration::from_secs(30);
 
 /// The Kafka protocol's key of the request that ends a transaction.
 const END_TXN: i16 = 26;
@@ -54,7 +54,14 @@ pub struct Producer {
 struct Shared {
     ends_sent: AtomicU32,
     /// The first delivery that failed since the producer was made.
-    failed: Mutex<Option<String>>,
+    failed: Mutex<Option<Failed>>,
+}
+
+#[derive(Clone, Debug)]
+struct Failed {
+    why: String,
+    /// Trying again would not help.
+    refused: bool,
 }
 
 /// How the offsets of an epoch are committed.
@@ -211,20 +218,20 @@ impl Producer {
         // SAFETY: the client is alive.
         unsafe { sys::rd_kafka_poll(self.native, millis(timeout)) };
         match &*self.failed() {
-            Some(why) => Err(why.clone()),
+            Some(failed) => Err(failed.why.clone()),
             None => Ok(()),
         }
     }
 
-    fn failed(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+    fn failed(&self) -> std::sync::MutexGuard<'_, Option<Failed>> {
         self.shared
             .failed
             .lock()
             .expect("nobody panics with it held")
     }
 
-    /// Waits until all that was sent has been delivered.
-    pub fn flush(&self) -> Result<(), String> {
+    /// Waits until all that was sent has been delivered. `look` is called every now and then, and says when to give up.
+    pub fn flush(&self, look: &dyn Fn() -> bool) -> Result<(), String> {
         let give_up = Instant::now() + ROOM_MAX;
         loop {
             // SAFETY: the client is alive.
@@ -232,6 +239,7 @@ impl Producer {
             self.poll(Duration::ZERO)?;
             match code {
                 sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => return Ok(()),
+                _ if look() => return Err("the partitions were lost".into()),
                 _ if Instant::now() < give_up => {}
                 code => {
                     return Err(format!(
@@ -243,42 +251,61 @@ impl Producer {
         }
     }
 
-    /// Commits the open transaction with these offsets.
-    pub fn commit(&self, commit: &Commit<'_>) -> Verdict {
+    /// Commits the open transaction with these offsets. `look` is called every now and then, and says when to give up before the
+    /// end was asked for.
+    pub fn commit(&self, commit: &Commit<'_>, look: &dyn Fn() -> bool) -> Verdict {
         let give_up = Instant::now() + COMMIT_MAX;
-        match self.try_commit(commit, give_up) {
+        if commit.offsets.count() > 0 {
+            let (offsets, group) = (commit.offsets.ptr(), commit.group.as_ptr());
+            let added = insist(
+                || Instant::now() > give_up || look(),
+                || {
+                    // SAFETY: client, list and group metadata are alive during the call, which keeps none of them.
+                    unsafe {
+                        let millis = millis(SLICE);
+                        let error = sys::rd_kafka_send_offsets_to_transaction(
+                            self.native,
+                            offsets,
+                            group,
+                            millis,
+                        );
+                        TransactionError::check(error)
+                    }
+                },
+            );
+            if let Err(error) = added {
+                return verdict::judge(&error, Stage::Offsets);
+            }
+        }
+        let ended = insist(
+            || {
+                look();
+                Instant::now() > give_up
+            },
+            || {
+                // SAFETY: the client is alive; the error object is taken over.
+                unsafe {
+                    TransactionError::check(sys::rd_kafka_commit_transaction(
+                        self.native,
+                        millis(SLICE),
+                    ))
+                }
+            },
+        );
+        match ended {
             Ok(()) if self.ends_sent() > 1 => Verdict::Committed(Sends::Several),
             Ok(()) => Verdict::Committed(Sends::Once),
-            Err(error) => verdict::judge(&error, self.ends_sent()),
+            Err(error) => verdict::judge(&error, Stage::End),
         }
     }
 
-    fn try_commit(&self, commit: &Commit<'_>, give_up: Instant) -> Result<(), TransactionError> {
-        if commit.offsets.count() > 0 {
-            let (offsets, group) = (commit.offsets.ptr(), commit.group.as_ptr());
-            insist(give_up, || {
-                // SAFETY: client, list and group metadata are alive during the call, which keeps none of them.
-                unsafe {
-                    let millis = millis(SLICE);
-                    let error = sys::rd_kafka_send_offsets_to_transaction(
-                        self.native,
-                        offsets,
-                        group,
-                        millis,
-                    );
-                    TransactionError::check(error)
-                }
-            })?;
-        }
-        insist(give_up, || {
-            // SAFETY: the client is alive; the error object is taken over.
-            unsafe {
-                TransactionError::check(sys::rd_kafka_commit_transaction(
-                    self.native,
-                    millis(SLICE),
-                ))
-            }
-        })
+    /// Why Kafka will never take what this producer writes, if it said so.
+    pub fn refusal(&self) -> Option<String> {
+        let failed = self.failed();
+        failed
+            .as_ref()
+            .filter(|failed| failed.refused)
+            .map(|failed| failed.why.clone())
     }
 
     fn ends_sent(&self) -> u32 {
@@ -314,14 +341,14 @@ impl std::fmt::Debug for Producer {
     }
 }
 
-/// Makes a call again, as long as librdkafka says that it may be and there is time.
+/// Makes a call again, as long as librdkafka says that it may be and nobody gives up.
 fn insist(
-    give_up: Instant,
+    give_up: impl Fn() -> bool,
     mut call: impl FnMut() -> Result<(), TransactionError>,
 ) -> Result<(), TransactionError> {
     loop {
         match call() {
-            Err(error) if error.retriable && Instant::now() < give_up => {
+            Err(error) if error.retriable && !give_up() => {
                 tracing::info!(target: "millstream::kafka", "the commit takes long: {error}");
             }
             result => return result,
@@ -420,12 +447,19 @@ extern "C" fn on_delivery(
     }
     // SAFETY: a delivered message names its topic, a C string that lives as long as the message.
     let topic = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(message.rkt)) }.to_string_lossy();
+    let code = Code::from(message.err);
+    let refused = matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+    );
     let mut failed = shared.failed.lock().expect("nobody panics with it held");
     failed.get_or_insert_with(|| {
-        format!(
-            "a record of {} bytes for {topic} was not delivered: {}",
-            message.len,
-            Code::from(message.err)
-        )
+        let why = format!(
+            "a record of {} bytes for {topic} was not delivered: {code}",
+            message.len
+        );
+        Failed { why, refused }
     });
 }

@@ -1,7 +1,7 @@
 //! What librdkafka's transaction errors mean for an epoch.
 //!
-//! Invariant: once a request to end the transaction has left, only its own success is an answer; everything else leaves it in doubt,
-//! to be resolved by the committed offsets.
+//! Invariant: once the transaction's commit was asked for, only its own success is an answer; everything else leaves it in doubt, to
+//! be resolved by the committed offsets. That no request has left is no answer either: it may still leave, or have left uncounted.
 
 use std::ffi::CStr;
 
@@ -59,20 +59,23 @@ impl TransactionError {
     }
 }
 
-/// What becomes of an epoch whose commit ended with this error. `ends_sent` counts the requests to end the transaction that have
-/// left this process.
-pub fn judge(error: &TransactionError, ends_sent: u32) -> Verdict {
+/// How far a commit had come when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The offsets were being added; nobody had asked for the transaction to be committed.
+    Offsets,
+    /// Its commit had been asked for. Even if no request has left yet, one may still leave.
+    End,
+}
+
+/// What becomes of an epoch whose commit ended with this error. (A seat that was taken by another process shows as
+/// `FencedInstanceId` here, but so does one that we lost for a moment and took again ourselves: the consumer tells them apart.)
+pub fn judge(error: &TransactionError, stage: Stage) -> Verdict {
     let why = error.to_string();
-    if error.code == Code::FencedInstanceId {
-        return Verdict::Fenced(why);
-    }
-    if ends_sent > 0 {
-        return Verdict::InDoubt(why);
-    }
-    if error.is_refused() {
-        Verdict::Fatal(why)
-    } else {
-        Verdict::Aborted(why)
+    match stage {
+        Stage::End => Verdict::InDoubt(why),
+        Stage::Offsets if error.is_refused() => Verdict::Fatal(why),
+        Stage::Offsets => Verdict::Aborted(why),
     }
 }
 
@@ -89,26 +92,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_success_is_an_answer_to_a_request_that_left() {
-        let error = |code| TransactionError {
-            code,
-            text: "said".into(),
-            retriable: false,
-        };
-        let check = |code, ends_sent, expected: fn(String) -> Verdict| {
-            let error = error(code);
+    fn only_success_answers_a_request_to_commit() {
+        let check = |code, stage, expected: fn(String) -> Verdict| {
+            let error = TransactionError {
+                code,
+                text: "said".into(),
+                retriable: false,
+            };
             assert_eq!(
-                judge(&error, ends_sent),
+                judge(&error, stage),
                 expected(error.to_string()),
-                "{code:?} after {ends_sent}"
+                "{code:?} at {stage:?}"
             );
         };
-        check(Code::IllegalGeneration, 0, Verdict::Aborted);
-        check(Code::OperationTimedOut, 0, Verdict::Aborted);
-        check(Code::OperationTimedOut, 1, Verdict::InDoubt);
-        check(Code::ProducerFenced, 0, Verdict::Aborted);
-        check(Code::ProducerFenced, 2, Verdict::InDoubt);
-        check(Code::FencedInstanceId, 0, Verdict::Fenced);
-        check(Code::TopicAuthorizationFailed, 0, Verdict::Fatal);
+        check(Code::IllegalGeneration, Stage::Offsets, Verdict::Aborted);
+        check(Code::OperationTimedOut, Stage::Offsets, Verdict::Aborted);
+        check(Code::ProducerFenced, Stage::Offsets, Verdict::Aborted);
+        check(Code::FencedInstanceId, Stage::Offsets, Verdict::Aborted);
+        check(
+            Code::TopicAuthorizationFailed,
+            Stage::Offsets,
+            Verdict::Fatal,
+        );
+        check(Code::OperationTimedOut, Stage::End, Verdict::InDoubt);
+        check(Code::ProducerFenced, Stage::End, Verdict::InDoubt);
+        check(Code::TopicAuthorizationFailed, Stage::End, Verdict::InDoubt);
     }
 }

@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(10);
 pub const CALL_MAX: Duration = Duration::from_secs(2);
 
 /// What a call may take at least, however often its batch was halved.
-const CALL_MIN: Duration = Duration::from_millis(50);
+const CALL_MIN: Duration = Duration::from_millis(10);
 
 /// Lets deadlines interrupt what is compiled with this configuration.
 pub fn enable(config: &mut Config) {
@@ -26,7 +26,8 @@ pub fn enable(config: &mut Config) {
 
 /// Sets the deadline of the next call.
 pub fn set<T>(store: &mut Store<T>, halvings: u32) {
-    let allowed = (CALL_MAX / 2_u32.saturating_pow(halvings)).max(CALL_MIN);
+    let parts = 2_u32.saturating_pow(halvings);
+    let allowed = (CALL_MAX / parts).max(CALL_MIN);
     // One more, because the current tick is partly over.
     let ticks = allowed.as_millis().div_ceil(TICK.as_millis()) + 1;
     store.set_epoch_deadline(u64::try_from(ticks).expect("seconds are few ticks"));

@@ -5,21 +5,25 @@
 use millstream_engine::record::{Column, Headers};
 use millstream_engine::step::{Batch, CallFailure, Failure, Outcome, Output};
 use wasmtime::component::Resource;
-use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Engine, Store};
 
 use super::bindings::exports::millstream::plugin::transform::Needs as NeedsReply;
 use super::bindings::millstream::plugin::{log, lookups, records, state};
 use super::bindings::{Plugin, PluginPre};
 use super::deadline;
+use super::limits::Limits;
 use super::plugin::Needs;
 
-/// What the memories of an instance may take together.
-const MEMORY_MAX: usize = 256 << 20;
+/// Characters of what a plugin says, in a reason or a log line, that are passed on.
+const WORDS_MAX: usize = 1000;
+
+/// What the host copies in one call, and so the size of an answer (wasmtime counts it as fuel, about one a byte).
+const ANSWER_MAX: usize = 64 << 20;
 
 /// What the host keeps for an instance.
 pub struct State {
     step: String,
-    limits: StoreLimits,
+    limits: Limits,
 }
 
 pub struct Instance {
@@ -35,15 +39,15 @@ impl Instance {
         step: &str,
         config: &str,
     ) -> Result<(Self, Needs), String> {
-        let limits = StoreLimitsBuilder::new().memory_size(MEMORY_MAX).build();
         let mut store = Store::new(
             engine,
             State {
                 step: step.into(),
-                limits,
+                limits: Limits::default(),
             },
         );
         store.limiter(|state| &mut state.limits);
+        store.set_hostcall_fuel(ANSWER_MAX);
         deadline::set(&mut store, 0);
         let plugin = pre
             .instantiate(&mut store)
@@ -100,11 +104,20 @@ impl Instance {
             .call_process(&mut self.store, lent);
         match called {
             Err(error) => Err(CallFailure::Plugin(explain(&error))),
-            Ok(Err(reason)) => Err(CallFailure::Plugin(reason)),
+            Ok(Err(reason)) => Err(CallFailure::Plugin(shorten(reason))),
             Ok(Ok(outcome)) => take_outcome(outcome)
                 .map_err(|wrong| CallFailure::Plugin(format!("its answer is malformed: {wrong}"))),
         }
     }
+}
+
+/// At most `WORDS_MAX` characters, so that a plugin can't flood log and status.
+fn shorten(mut words: String) -> String {
+    if let Some((end, _)) = words.char_indices().nth(WORDS_MAX) {
+        words.truncate(end);
+        words.push('…');
+    }
+    words
 }
 
 /// What went wrong in a call, in a line.
@@ -150,7 +163,7 @@ fn take_outcome(outcome: records::Outcome) -> Result<Outcome, String> {
         failures: failures
             .map(|failure| Failure {
                 origin: failure.origin,
-                reason: failure.reason,
+                reason: shorten(failure.reason),
             })
             .collect(),
     })
@@ -190,7 +203,7 @@ impl records::Host for State {}
 
 impl log::Host for State {
     fn log(&mut self, level: log::Level, message: String) {
-        let step = &self.step;
+        let (step, message) = (&self.step, shorten(message));
         match level {
             log::Level::Trace => tracing::trace!(target: "millstream::plugin", step, "{message}"),
             log::Level::Debug => tracing::debug!(target: "millstream::plugin", step, "{message}"),

@@ -6,9 +6,9 @@
 mod bindings;
 mod deadline;
 mod instance;
+mod limits;
 mod plugin;
 mod steps;
 
-pub use deadline::Ticker;
 pub use plugin::{LoadError, Needs, Plugin, Runtime};
 pub use steps::{StepPlugin, Steps};

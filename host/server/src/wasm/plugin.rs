@@ -158,10 +158,6 @@ fn check_preamble(bytes: &[u8]) -> Result<(), String> {
 }
 
 impl Plugin {
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// A new instance, configured. `step` marks its log lines.
     pub fn instantiate(&self, step: &str, config: &str) -> Result<(Instance, Needs), String> {
         Instance::new(&self.engine, &self.pre, step, config)

@@ -16,6 +16,8 @@ public final class Judge {
                   creates a topic and waits until every partition has a leader
               generate BOOTSTRAP TOPIC COUNT IDS MALFORMED_PER_MILLE [--rate R] [--from N]
                   writes the events N..N+COUNT, at most R a second; the same arguments give the same records
+              write BOOTSTRAP TOPIC FILE
+                  writes the lines of FILE to partition 0: key, tab, value; \\N is null
               edge BOOTSTRAP TOPIC
                   writes records at the edges of what Kafka can carry, some of them in an aborted transaction
               reference BOOTSTRAP EVENTS OUT MIN_AGE [--plant ERROR]
@@ -58,6 +60,7 @@ public final class Judge {
             Map.entry("changelog", Changelog::run),
             Map.entry("passthrough", Passthrough::run),
             Map.entry("dump", Topics::dump),
+            Map.entry("write", Write::run),
             Map.entry("warm", Warm::run));
 
     public static void main(String[] args) {

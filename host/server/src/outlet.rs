@@ -1,0 +1,139 @@
+//! Where a worker's records leave: its producer, made again after every epoch that did not end cleanly, and which of the producer's
+//! topics a sink or a changelog is.
+//!
+//! Invariant: a producer that comes out of [`Outlet::open`] has its transactional.id, and nothing that the seat's earlier producers
+//! left open is open any more.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use millstream_engine::pipeline::{Guarantee, MapId, Pipeline, SinkId, Target};
+use millstream_engine::record::{Headers, Record};
+use millstream_engine::state::overlay::Change;
+use millstream_engine::task::run::{Output, SinkLimits};
+
+use crate::insist::{Stopping, insist};
+use crate::kafka::{Clients, Producer, TransactionError};
+
+/// Everything that a worker's producer is made of.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    pub clients: Clients,
+    pub worker: u32,
+    /// The producer's topics: those of the topic sinks, then the changelogs.
+    topics: Vec<String>,
+    /// By sink, for those that write a topic: its index in `topics`.
+    sinks: Vec<Option<usize>>,
+    /// By map: the index in `topics` of its changelog.
+    changelogs: Vec<usize>,
+    /// The smallest and the largest `max.message.bytes` of the topics.
+    record_bytes: (usize, usize),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
+    #[error("the producer can't be initialised: {0}")]
+    Refused(String),
+}
+
+impl Outlet {
+    /// `limits` is parallel to the pipeline's sinks.
+    pub fn new(clients: &Clients, worker: u32, pipeline: &Pipeline, limits: &[SinkLimits]) -> Self {
+        let mut topics = Vec::new();
+        let mut add = |topic: String| {
+            topics.push(topic);
+            topics.len() - 1
+        };
+        let sinks = pipeline.sinks.iter().map(|sink| match &sink.target {
+            Target::Topic(topic) => Some(add(topic.clone())),
+            Target::Map(_) => None,
+        });
+        let sinks = sinks.collect();
+        let maps = 0..pipeline.maps.len();
+        let changelogs = maps
+            .map(|map| add(pipeline.changelog(MapId(map))))
+            .collect();
+        let bytes = limits.iter().map(|limit| limit.record_bytes_max);
+        let record_bytes = (bytes.clone().min().unwrap_or(0), bytes.max().unwrap_or(0));
+        Self {
+            clients: clients.clone(),
+            worker,
+            topics,
+            sinks,
+            changelogs,
+            record_bytes,
+        }
+    }
+
+    /// The same for another seat of this process.
+    pub fn of(&self, worker: u32) -> Self {
+        Self {
+            worker,
+            ..self.clone()
+        }
+    }
+
+    /// A producer in its seat. Tries until there is one; `between` is called now and then meanwhile. The seat's last producer must be
+    /// gone: it might still send what it was asked to.
+    pub fn open(&self, stop: &AtomicBool, between: &dyn Fn()) -> Result<Producer, OpenError> {
+        let (smallest, largest) = self.record_bytes;
+        let config = self.clients.producer(self.worker, smallest, largest);
+        let opened = insist(stop, "initialising the producer", between, || {
+            let producer = Producer::new(&config, &self.topics)?;
+            match self.init(&producer, between) {
+                Ok(()) => Ok(Ok(producer)),
+                Err(error) if error.is_refused() => Ok(Err(error)),
+                Err(error) => Err(error.to_string()),
+            }
+        })?;
+        opened.map_err(|error| OpenError::Refused(error.to_string()))
+    }
+
+    fn init(&self, producer: &Producer, between: &dyn Fn()) -> Result<(), TransactionError> {
+        const TRIES: u32 = 4;
+        const TRY: Duration = Duration::from_secs(5);
+        if self.clients.guarantee == Guarantee::AtLeastOnce {
+            return Ok(());
+        }
+        let mut result = Ok(());
+        for _ in 0..TRIES {
+            result = producer.init(TRY);
+            match &result {
+                Err(error) if error.retriable => between(),
+                _ => return result,
+            }
+        }
+        result
+    }
+
+    pub fn send_change(&self, producer: &mut Producer, change: &Change<'_>) -> Result<(), String> {
+        let none = Headers::default();
+        let record = Record {
+            key: Some(change.key),
+            value: change.value,
+            timestamp: change.timestamp,
+            headers: none.of(0),
+        };
+        producer.send(
+            self.changelogs[change.map.0],
+            Some(change.partition),
+            &record,
+        )
+    }
+}
+
+/// Where topic sinks' records go.
+#[derive(Debug)]
+pub struct Sending<'a> {
+    pub producer: &'a mut Producer,
+    pub outlet: &'a Outlet,
+}
+
+impl Output for Sending<'_> {
+    fn send(&mut self, sink: SinkId, record: &Record<'_>) -> Result<(), String> {
+        let topic = self.outlet.sinks[sink.0].expect("the engine sends only what goes to topics");
+        self.producer.send(topic, None, record)
+    }
+}

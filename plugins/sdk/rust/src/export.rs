@@ -1,0 +1,34 @@
+//! What the code written by [`plugin!`](crate::plugin) calls. Not for use by hand.
+
+use std::cell::RefCell;
+
+use crate::Result;
+use crate::batch::{Batch, BatchTransform, Description, Needs, Outcome};
+use crate::output::reason;
+
+/// The one configured plugin of a component's instance.
+pub type Slot<T> = RefCell<Option<T>>;
+
+pub fn describe<T: BatchTransform>(name: &str, version: &str) -> Description {
+    Description {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        config_schema: T::CONFIG_SCHEMA.map(str::to_owned),
+    }
+}
+
+pub fn configure<T: BatchTransform>(slot: &Slot<T>, config: &str) -> Result<Needs, String> {
+    #[cfg(target_family = "wasm")]
+    std::panic::set_hook(Box::new(|panic| crate::log::error(panic)));
+    let (plugin, needs) = T::configure(config).map_err(|error| reason(&*error))?;
+    slot.replace(Some(plugin));
+    Ok(needs)
+}
+
+pub fn process<T: BatchTransform>(slot: &Slot<T>, batch: Batch) -> Result<Outcome, String> {
+    let mut slot = slot.borrow_mut();
+    let plugin = slot
+        .as_mut()
+        .ok_or("`process` was called before `configure`")?;
+    plugin.process(batch).map_err(|error| reason(&*error))
+}

@@ -1,0 +1,338 @@
+//! The command line: what is refused, with which words and which exit code, before any record flows.
+
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use rig::folder::Folder;
+use rig::millstream::{self, Millstream};
+use rig::ports;
+
+use crate::pipelines::{materialize_users, plugin, replace, shared_kafka};
+
+const READY: Duration = Duration::from_secs(60);
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Checks a pipeline file made of the example by `changes`, and expects every one of these words in what is said.
+fn check(changes: &[(&str, &str)], expected: &[&str]) {
+    let folder = Folder::new("cli");
+    let text = replace(&materialize_users("127.0.0.1:9", "1s"), changes);
+    let file = folder.write("pipeline.toml", &text).display().to_string();
+    let output = millstream::run(&["check", &file]);
+    let said = error(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for words in expected {
+        assert!(said.contains(words), "{words:?} is not in\n{said}");
+    }
+}
+
+/// Runs one on the shared broker, and expects it to be refused.
+fn check_run(changes: &[(&str, &str)], expected: &[&str]) {
+    let folder = Folder::new("cli");
+    let text = replace(
+        &materialize_users(&shared_kafka().bootstrap(), "1s"),
+        changes,
+    );
+    let file = folder.write("pipeline.toml", &text).display().to_string();
+    let output = millstream::run(&[
+        "run",
+        &file,
+        "--instance",
+        "refused",
+        "--http",
+        "127.0.0.1:0",
+    ]);
+    let said = error(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for words in expected {
+        assert!(said.contains(words), "{words:?} is not in\n{said}");
+    }
+}
+
+#[test]
+fn the_example_is_sound() {
+    let folder = Folder::new("cli");
+    let file = folder
+        .write("pipeline.toml", &materialize_users("127.0.0.1:9", "1s"))
+        .display()
+        .to_string();
+    let output = millstream::run(&["check", &file]);
+    assert!(output.status.success(), "{}", error(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"materialize-users\" is sound"));
+}
+
+#[test]
+fn everything_wrong_in_a_file_is_said_at_once() {
+    check(
+        &[
+            ("inputs = [\"events\"]", "inputs = [\"event\"]"),
+            ("on-error = \"skip\"", "on-eror = \"skip\""),
+            ("[checkpoint]", "[checkpoint]\ninterval = 3"),
+            ("start = \"earliest\"", "start = \"first\""),
+        ],
+        &[
+            "pipeline.toml:",
+            "steps.parse.inputs[0]",
+            "did you mean \"events\"",
+            "steps.parse.on-eror",
+            "checkpoint.interval",
+            "sources.events.start",
+        ],
+    );
+}
+
+#[test]
+fn properties_that_would_break_exactly_once_are_refused() {
+    let more = "isolation.level = \"read_uncommitted\"\nenable.auto.commit = true\nno.such.property = 1\n[checkpoint]";
+    check(
+        &[("[checkpoint]", more)],
+        &["isolation.level", "enable.auto.commit"],
+    );
+    check(
+        &[("[checkpoint]", "no.such.property = 1\n[checkpoint]")],
+        &["kafka.no.such.property", "librdkafka refuses"],
+    );
+}
+
+#[test]
+fn files_that_are_no_plugins_are_named() {
+    let folder = Folder::new("plugins");
+    let good = std::fs::read(plugin("probe.wasm")).expect("the probe is built");
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(folder.join(name), bytes).expect("a temporary file");
+        folder.join(name).display().to_string()
+    };
+    let example = rig::repository()
+        .join("examples/01-materialize-users/users.wasm")
+        .display()
+        .to_string();
+    let check_plugin = |path: &str, expected: &[&str]| {
+        check(
+            &[(
+                &format!("path = \"{example}\""),
+                &format!("path = \"{path}\""),
+            )],
+            expected,
+        );
+    };
+    let cut = &good[..good.len() / 2];
+    check_plugin(
+        &write("missing.wasm", b"").replace("missing", "nowhere"),
+        &["plugins.users.path", "nowhere.wasm", "No such file"],
+    );
+    check_plugin(&write("empty.wasm", b""), &["the file is empty"]);
+    check_plugin(&write("text.wasm", b"hello"), &["it is not WebAssembly"]);
+    check_plugin(
+        &write("module.wasm", b"\0asm\x01\0\0\0"),
+        &["core module, not a component"],
+    );
+    check_plugin(
+        &write("cut.wasm", cut),
+        &["is not a plugin", "millstream:plugin/transform@0.1.0"],
+    );
+    check_plugin(
+        &write("bare.wasm", b"\0asm\x0d\0\x01\0"),
+        &["exports nothing", "millstream:plugin/transform@0.1.0"],
+    );
+    let other = rename_version(&good);
+    check_plugin(
+        &write("version.wasm", &other),
+        &["another version of the contract (millstream:plugin/transform@0.1.9)"],
+    );
+}
+
+/// The same component, made for a version of the contract that there isn't.
+fn rename_version(component: &[u8]) -> Vec<u8> {
+    let (from, to) = (
+        b"millstream:plugin/transform@0.1.0",
+        b"millstream:plugin/transform@0.1.9",
+    );
+    let mut renamed = component.to_vec();
+    for at in 0..renamed.len() - from.len() {
+        if renamed[at..].starts_with(from) {
+            renamed[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    assert_ne!(renamed, component);
+    renamed
+}
+
+#[test]
+fn what_a_plugin_needs_and_the_file_does_not_give_is_said() {
+    let probe = plugin("probe.wasm").display().to_string();
+    let example = rig::repository()
+        .join("examples/01-materialize-users/users.wasm")
+        .display()
+        .to_string();
+    let path = (
+        format!("path = \"{example}\""),
+        format!("path = \"{probe}\""),
+    );
+    let path = (path.0.as_str(), path.1.as_str());
+    let config = "config = { min_age = 18 }";
+    check(
+        &[
+            path,
+            (
+                config,
+                "config = { lookup = \"countries\", state = \"totals\" }",
+            ),
+        ],
+        &[
+            "steps.parse",
+            "needs lookups \"countries\"",
+            "needs state \"totals\"",
+        ],
+    );
+    check(
+        &[
+            path,
+            (config, ""),
+            (
+                "inputs = [\"parse\"]\ntopic",
+                "inputs = [\"parse.uneven\"]\ntopic",
+            ),
+        ],
+        &["sinks.adults.inputs[0]", "no port \"uneven\"", "odd, even"],
+    );
+    check(
+        &[path],
+        &["steps.parse.config", "refuses its configuration", "min_age"],
+    );
+    check(
+        &[path, (config, "config = { trap = true }")],
+        &["steps.parse.config", "refuses its configuration"],
+    );
+}
+
+#[test]
+fn topics_that_are_missing_or_do_not_fit_are_named() {
+    let kafka = shared_kafka();
+    kafka.topic("cli-four", 4, &[]);
+    kafka.topic("cli-three", 3, &[]);
+    kafka.topic("cli-bad.users.changelog", 4, &[]);
+    kafka.topic("cli-narrow.users.changelog", 2, &["cleanup.policy=compact"]);
+    let sources = "topics = [\"user-events\"]";
+    check_run(
+        &[
+            (sources, "topics = [\"nowhere\", \"cli-four\"]"),
+            ("topic = \"adults\"", "topic = \"nobody\""),
+        ],
+        &[
+            "sources.events.topics[0]",
+            "\"nowhere\" does not exist",
+            "sinks.adults.topic",
+            "\"nobody\" does not exist",
+        ],
+    );
+    let out = ("topic = \"adults\"", "topic = \"cli-three\"");
+    check_run(
+        &[
+            (sources, "topics = [\"cli-four\", \"cli-three\"]"),
+            ("topic = \"adults\"", "topic = \"cli-bad.users.changelog\""),
+        ],
+        &[
+            "sources.events.topics[1]",
+            "\"cli-three\" has 3 partitions, but \"cli-four\" has 4",
+        ],
+    );
+    let four = (sources, "topics = [\"cli-four\"]");
+    check_run(
+        &[
+            four,
+            out,
+            ("name = \"materialize-users\"", "name = \"cli-bad\""),
+        ],
+        &["cleanup.policy=delete"],
+    );
+    check_run(
+        &[
+            four,
+            out,
+            ("name = \"materialize-users\"", "name = \"cli-narrow\""),
+        ],
+        &["has 2 partitions", "have 4"],
+    );
+}
+
+#[test]
+fn an_unreachable_broker_is_said_and_the_time_out_ends_it() {
+    let folder = Folder::new("cli");
+    let nobody = format!("127.0.0.1:{}", ports::free(&[0]));
+    let file = folder
+        .write("pipeline.toml", &materialize_users(&nobody, "1s"))
+        .display()
+        .to_string();
+    let began = Instant::now();
+    let output = millstream::run(&[
+        "run",
+        &file,
+        "--http",
+        "127.0.0.1:0",
+        "--connect-timeout",
+        "2s",
+    ]);
+    let said = error(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&format!("{nobody} can't be reached")) && said.contains("trying again in"),
+        "{said}"
+    );
+    assert!(
+        began.elapsed() >= Duration::from_secs(2),
+        "it gave up too early"
+    );
+}
+
+#[test]
+fn one_instance_name_runs_once_on_a_host() {
+    let kafka = shared_kafka();
+    kafka.topic("twice-in", 1, &[]);
+    kafka.topic("twice-out", 1, &[]);
+    let folder = Folder::new("cli");
+    let text = replace(
+        &materialize_users(&kafka.bootstrap(), "1s"),
+        &[
+            ("name = \"materialize-users\"", "name = \"twice\""),
+            ("topics = [\"user-events\"]", "topics = [\"twice-in\"]"),
+            ("topic = \"adults\"", "topic = \"twice-out\""),
+        ],
+    );
+    let file = folder.write("pipeline.toml", &text).display().to_string();
+    let arguments = ["run", &file, "--instance", "one", "--http", "127.0.0.1:0"];
+    let mut first = Millstream::spawn(&folder.join("first.log"), &arguments);
+    first.wait_ready(READY);
+    let second = millstream::run(&arguments);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(
+        error(&second).contains("instance \"one\" of this pipeline runs on this host already"),
+        "{}",
+        error(&second)
+    );
+    assert!(first.terminate(READY).success());
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_2() {
+    for arguments in [
+        &["run"][..],
+        &["walk"],
+        &["run", "x.toml", "--workers", "0"],
+        &["run", "x.toml", "--http", "here"],
+    ] {
+        assert_eq!(
+            millstream::run(arguments).status.code(),
+            Some(2),
+            "{arguments:?}"
+        );
+    }
+    let missing = millstream::run(&["run", "no-such-file.toml"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(
+        error(&missing).contains("no-such-file.toml"),
+        "{}",
+        error(&missing)
+    );
+}

@@ -1,0 +1,33 @@
+package judge;
+
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+
+/** Writes the records that a test spells out: a line each, key, tab, value; {@code \N} is null. All go to partition 0. */
+final class Write {
+    static String run(Arguments arguments) throws Exception {
+        String topic = arguments.text(1, "TOPIC");
+        int written = 0;
+        try (KafkaProducer<byte[], byte[]> producer = Topics.producer(arguments.text(0, "BOOTSTRAP"), null)) {
+            for (String line : Files.readAllLines(Path.of(arguments.text(2, "FILE")))) {
+                String[] fields = line.split("\t", -1);
+                if (fields.length != 2) {
+                    throw new IllegalArgumentException("not KEY, tab, VALUE: " + line);
+                }
+                producer.send(new ProducerRecord<>(topic, 0, bytes(fields[0]), bytes(fields[1])));
+                written++;
+            }
+            producer.flush();
+        }
+        return "records=" + written;
+    }
+
+    private static byte[] bytes(String field) {
+        return field.equals("\\N") ? null : field.getBytes(StandardCharsets.UTF_8);
+    }
+
+    private Write() {}
+}

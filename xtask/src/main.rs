@@ -1,0 +1,193 @@
+//! `cargo xtask <verb>`: what people and CI do with this repository, each with its own set-up. A verb never changes what is
+//! committed, and says which command failed.
+
+mod plugin_build;
+mod setup;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+
+/// Rust plugins that examples and tests load: package, and the file that it becomes.
+const PLUGINS: [(&str, &str); 2] = [
+    (
+        "materialize-users",
+        "examples/01-materialize-users/users.wasm",
+    ),
+    ("probe", "target/plugins/probe.wasm"),
+];
+
+/// The plugin in C, and the script that builds it.
+const C_PLUGIN: (&str, &str) = (
+    "tests/system/plugins/c-filter/build.sh",
+    "target/plugins/c-filter.wasm",
+);
+
+/// How many events the proof takes in the long form.
+const PROOF_EVENTS: u32 = 1_000_000;
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Set everything up, build, and run all tests, on a real Kafka too.
+    Test {
+        /// Passed on to the tests: a filter, for one.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Formatting, clippy with warnings denied, and whether the SDK's bindings match the contract.
+    Lint,
+    /// Build the plugins of examples and tests.
+    Plugins,
+    /// Exactly once under kills, restarts and doubt, with a million events: the long form of what `test` runs small.
+    Prove {
+        #[arg(long, default_value_t = PROOF_EVENTS)]
+        events: u32,
+    },
+    /// Millstream beside a hand-written loop: throughput, CPU, memory.
+    Bench {
+        /// Passed on: see `cargo xtask bench --help` at the end of `--`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    let root = root()?;
+    match Arguments::parse().verb {
+        Verb::Test { rest } => test(&root, &[], &rest),
+        Verb::Lint => lint(&root),
+        Verb::Plugins => {
+            setup::system(&root)?;
+            build(&root)?;
+            build_plugins(&root)
+        }
+        Verb::Prove { events } => {
+            let events = events.to_string();
+            let only = ["exactly_once", "--nocapture", "--test-threads=1"].map(String::from);
+            test(&root, &[("MILLSTREAM_TEST_EVENTS", &events)], &only)
+        }
+        Verb::Bench { rest } => bench(&root, &rest),
+    }
+}
+
+fn test(root: &Path, environment: &[(&str, &str)], rest: &[String]) -> Result<()> {
+    setup::system(root)?;
+    build(root)?;
+    build_plugins(root)?;
+    let mut tests = Command::new("cargo");
+    tests
+        .current_dir(root)
+        .args(["test", "--release", "--workspace", "--"])
+        .args(rest);
+    tests.envs(environment.iter().copied());
+    run(&mut tests)
+}
+
+/// Everything at once and always alike: cargo picks the libraries' features by what is built together, and would build them again
+/// for another choice.
+fn build(root: &Path) -> Result<()> {
+    cargo(
+        root,
+        &["build", "--release", "--workspace", "--all-targets"],
+    )
+}
+
+fn lint(root: &Path) -> Result<()> {
+    setup::system(root)?;
+    cargo(root, &["fmt", "--all", "--check"])?;
+    cargo(
+        root,
+        &[
+            "clippy",
+            "--release",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ],
+    )?;
+    build(root)?;
+    let mut guests = Command::new(target(root, "target/release/guests"));
+    run(guests.current_dir(root).args(["rust-bindings", "--check"]))
+}
+
+fn build_plugins(root: &Path) -> Result<()> {
+    for (package, file) in PLUGINS {
+        let built = plugin_build::build(root, package)?;
+        copy(&built, &target(root, file))?;
+    }
+    setup::c_toolchain()?;
+    let (script, file) = C_PLUGIN;
+    let built = target(root, file);
+    std::fs::create_dir_all(built.parent().context("a file stands in a folder")?)?;
+    let guests = target(root, "target/release/guests");
+    let mut script = Command::new(root.join(script));
+    run(script.current_dir(root).arg(&built).env("GUESTS", guests))
+}
+
+fn bench(root: &Path, rest: &[String]) -> Result<()> {
+    setup::system(root)?;
+    build(root)?;
+    let plugin = plugin_build::build(root, "materialize-users")?;
+    let binaries = target(root, "target/release");
+    let mut bench = Command::new(binaries.join("bench"));
+    run(bench
+        .arg("--binaries")
+        .arg(&binaries)
+        .arg("--plugin")
+        .arg(plugin)
+        .args(rest))
+}
+
+/// A path below the repository; what stands under `target` there is where cargo puts it.
+fn target(root: &Path, file: &str) -> PathBuf {
+    match (
+        file.strip_prefix("target/"),
+        std::env::var_os("CARGO_TARGET_DIR"),
+    ) {
+        (Some(file), Some(folder)) => root.join(folder).join(file),
+        _ => root.join(file),
+    }
+}
+
+/// Replaces a file in one step: a pipeline that runs may be watching it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let folder = to.parent().context("a file stands in a folder")?;
+    std::fs::create_dir_all(folder)?;
+    let new = to.with_extension("new");
+    std::fs::copy(from, &new)
+        .with_context(|| format!("copying {} to {}", from.display(), new.display()))?;
+    std::fs::rename(&new, to)?;
+    println!("{}", to.display());
+    Ok(())
+}
+
+fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
+    run(Command::new("cargo").current_dir(root).args(arguments))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let shown = format!("{command:?}");
+    let status = command
+        .status()
+        .with_context(|| format!("starting {shown}"))?;
+    ensure!(status.success(), "{shown}: {status}");
+    Ok(())
+}
+
+fn root() -> Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(manifest
+        .parent()
+        .context("xtask stands in the repository")?
+        .to_path_buf())
+}
