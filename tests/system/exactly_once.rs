@@ -290,7 +290,8 @@ fn exactly_once_with_a_commit_left_in_doubt() {
     wait("some epochs", READY, || epochs(&life) >= 2);
     let broker = stage.kafka.process(1);
     let (frozen, is_frozen) = std::sync::mpsc::channel();
-    proxy.on_nth(proxy::END_TXN, 1, When::After, move || {
+    let next = proxy.count(proxy::END_TXN) + 2;
+    proxy.on_nth(proxy::END_TXN, next, When::After, move || {
         broker.freeze();
         let _ = frozen.send(());
         Then::Forward

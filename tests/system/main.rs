@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod c_plugin;
 mod cli;
 mod exactly_once;
 mod passthrough;

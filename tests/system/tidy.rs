@@ -113,7 +113,8 @@ fn check_home(name: &str, home: &str, crate_folder: &str) {
 
 #[test]
 fn libraries_stay_behind_their_adapters() {
-    check_home("rdkafka", "host/server/src/kafka", "host/server");
+    check_home("rdkafka::", "host/server/src/kafka", "host/server");
+    check_home("rdkafka_sys", "host/server/src/kafka", "host/server");
     check_home("wasmtime::", "host/server/src/wasm", "host/server");
     check_home(
         "increment_epoch",

@@ -10,6 +10,7 @@ mod kafka;
 mod load;
 mod outlet;
 mod query;
+mod running;
 mod seat_lock;
 mod status;
 mod supervisor;

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use millstream_engine::commit::machine::Reason;
 use millstream_engine::commit::verdict::{Sends, Verdict};
@@ -21,7 +21,8 @@ use crate::insist::{Stopping, insist};
 use crate::kafka::{
     ChangelogReader, Commit, ConsumeError, Consumed, GroupConsumer, Producer, Rebalance,
 };
-use crate::outlet::{OpenError, Outlet, Sending};
+use crate::outlet::{OpenError, Outlet};
+use crate::running::Running;
 use crate::status::{Phase, SharedStatus};
 use crate::wasm::{StepPlugin, Steps};
 
@@ -31,9 +32,6 @@ const IDLE: Duration = Duration::from_millis(5);
 /// How much longer each failed epoch in a row waits before it is run again, and up to how many.
 const FAILURE_PAUSE: Duration = Duration::from_millis(200);
 const FAILURES_COUNTED: u32 = 25;
-
-/// Why there is a producer.
-const PRODUCER: &str = "a producer is replaced in one go";
 
 /// How often a worker's status is made known.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
@@ -111,17 +109,6 @@ impl Drop for Loop {
             self.seat.directory.remove(changelogs.held());
         }
     }
-}
-
-/// What running records takes, beside the engine.
-struct Running {
-    /// None only while it is being replaced.
-    producer: Option<Producer>,
-    steps: Steps,
-    outlet: Outlet,
-    failures: FailureLog,
-    /// A task has stopped since somebody looked last.
-    stopped: bool,
 }
 
 impl Loop {
@@ -543,77 +530,5 @@ impl Loop {
         status.held = self.engine.held().collect();
         status.stopped = self.engine.stopped().cloned().collect();
         status.tally.clone_from(self.engine.tally());
-    }
-}
-
-impl Running {
-    fn producer(&self) -> &Producer {
-        self.producer.as_ref().expect(PRODUCER)
-    }
-
-    /// Ends the task whose records can't be had.
-    fn stop(&mut self, engine: &mut Worker, at: TopicPartition, why: &str) {
-        if let Some(offset) = engine.stop(at, why) {
-            let (topic, partition) = (engine.topic(at.topic), at.partition);
-            tracing::error!(
-                topic,
-                partition,
-                offset,
-                "the source can't be read on, and its task stops here: {why}"
-            );
-            self.stopped = true;
-        }
-    }
-
-    fn begin(&mut self, guarantee: Guarantee) {
-        self.steps.begin_epoch();
-        if guarantee == Guarantee::ExactlyOnce
-            && let Err(error) = self.producer().begin()
-        {
-            // The first send fails too, and that breaks the epoch.
-            tracing::warn!("no transaction could be begun: {error}");
-        }
-    }
-
-    /// Runs a queue, in the open transaction or a new one.
-    fn run(&mut self, engine: &mut Worker, slot: Slot, began: Instant) -> Result<(), Broken> {
-        if !engine.is_open() {
-            let mut effects = Vec::new();
-            engine.on(
-                Event::Work {
-                    now: began.elapsed(),
-                },
-                &mut effects,
-            );
-            assert_eq!(
-                effects,
-                [Effect::Begin],
-                "work opens a transaction and nothing else"
-            );
-            self.begin(engine.guarantee());
-        }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        });
-        let mut output = Sending {
-            producer: self.producer.as_mut().expect(PRODUCER),
-            outlet: &self.outlet,
-        };
-        let at = engine.place(slot);
-        let ran = engine.run(slot, now, &mut self.steps, &mut output)?;
-        for failure in &ran.failures {
-            self.failures
-                .log(engine.topic(at.topic), at.partition, failure);
-        }
-        self.stopped |= ran.stopper().is_some();
-        Ok(())
-    }
-
-    fn send_changes(&mut self, engine: &Worker) -> Result<(), String> {
-        let producer = self.producer.as_mut().expect(PRODUCER);
-        engine
-            .changes()
-            .try_for_each(|change| self.outlet.send_change(producer, &change))
     }
 }

@@ -89,6 +89,7 @@ pub(super) struct Sink {
     pub on_error: OnError,
 }
 
+#[derive(Clone)]
 pub(super) enum Target {
     Map(Placed<String>),
     Topic(Placed<String>),

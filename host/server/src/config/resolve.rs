@@ -40,6 +40,7 @@ pub(super) fn resolve(
     let sink_inputs: Vec<_> = file.sinks.iter().map(|s| names.inputs(&s.inputs)).collect();
     let plugins: Vec<_> = file.steps.iter().map(|step| names.plugin(step)).collect();
     names.check_targets();
+    names.check_shared_targets();
     let order = names.order(&step_inputs);
     let warnings = warnings(&file, text, [&step_inputs, &sink_inputs], &plugins);
 
@@ -279,6 +280,35 @@ impl Names<'_, '_, '_> {
                     topic.value, source.name.value,
                 );
                 self.findings.problem(&topic.place, message);
+            }
+        }
+    }
+
+    /// One topic or map written by two sinks would get their records batch by batch, not by source offset.
+    fn check_shared_targets(&mut self) {
+        let target = |sink: &file::Sink| match sink.target.clone()? {
+            file::Target::Map(map) => Some(("map", map)),
+            file::Target::Topic(topic) => Some(("topic", topic)),
+        };
+        let targets: Vec<_> = self.file.sinks.iter().map(target).collect();
+        for (index, written) in targets.iter().enumerate() {
+            let Some((kind, written)) = written else {
+                continue;
+            };
+            let before = targets[..index].iter().position(|other| {
+                let same =
+                    |(of, name): &(&str, Placed<String>)| of == kind && name.value == written.value;
+                other.as_ref().is_some_and(same)
+            });
+            if let Some(before) = before {
+                let other = &self.file.sinks[before].name.value;
+                let message = format!(
+                    "{kind} {:?} is written by sink {other:?} already",
+                    written.value
+                );
+                let hint = "give one sink the inputs of both: it keeps their records in order";
+                self.findings
+                    .problem_with_hint(&written.place, message, Some(hint.to_owned()));
             }
         }
     }

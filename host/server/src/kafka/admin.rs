@@ -18,6 +18,9 @@ use millstream_engine::pipeline::Start;
 use super::client::{Clients, REQUEST_MAX};
 use super::native::{NativeConsumer, list};
 
+/// How long one try to reach the cluster takes: connecting goes on behind it.
+const CONNECT_TRY: Duration = Duration::from_secs(1);
+
 /// The longest pause between two tries to reach the cluster.
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
@@ -78,13 +81,7 @@ impl Admin {
         let began = Instant::now();
         let mut back_off = Duration::from_millis(250);
         loop {
-            let left = patience.map_or(REQUEST_MAX, |patience| {
-                patience.saturating_sub(began.elapsed())
-            });
-            let asked = self
-                .client
-                .inner()
-                .fetch_metadata(None, left.min(REQUEST_MAX));
+            let asked = self.client.inner().fetch_metadata(None, CONNECT_TRY);
             let Err(error) = asked else { return Ok(()) };
             let why = error.to_string();
             if patience.is_some_and(|patience| began.elapsed() >= patience) {

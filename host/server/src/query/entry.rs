@@ -1,7 +1,7 @@
 //! One entry of a map, by key.
 
-use axum::extract::{RawPathParams, State};
-use axum::http::StatusCode;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use millstream_engine::pipeline::MapId;
 use millstream_engine::state::changelog;
@@ -11,43 +11,24 @@ use percent_encoding::percent_decode_str;
 use super::{Refusal, Served};
 
 /// `GET /v1/pipelines/{pipeline}/maps/{map}/entries/{key}`: the value as stored. The key is the rest of the path, percent-decoded
-/// to bytes. The headers `millstream-partition` and `millstream-offset` say which changelog partition answered, and up to which
-/// offset it had been folded.
-pub async fn get(State(served): State<Served>, path: RawPathParams) -> Result<Response, Refusal> {
-    let key = path
-        .iter()
-        .find(|(name, _)| *name == "key")
-        .map_or("", |(_, key)| key);
-    find(
-        &served,
-        &path,
-        &percent_decode_str(key).collect::<Vec<u8>>(),
-    )
-}
-
-/// The entry of the empty key.
-pub async fn get_empty(
-    State(served): State<Served>,
-    path: RawPathParams,
-) -> Result<Response, Refusal> {
-    find(&served, &path, b"")
-}
-
-fn find(served: &Served, path: &RawPathParams, key: &[u8]) -> Result<Response, Refusal> {
-    let map = named_map(served, path)?;
-    let number = changelog::partition(key, served.map_partitions);
+/// to bytes; it may be empty, hold slashes, or be no text at all. The headers `millstream-partition` and `millstream-offset` say
+/// which changelog partition answered, and up to which offset it had been folded.
+pub async fn get(State(served): State<Served>, uri: Uri) -> Result<Response, Refusal> {
+    let mut parts = uri.path().splitn(8, '/').skip(3);
+    let mut part = || percent_decode_str(parts.next().unwrap_or("")).collect::<Vec<u8>>();
+    let (pipeline, _, map, _, key) = (part(), part(), part(), part(), part());
+    let map = named_map(&served, &pipeline, &map)?;
+    let number = changelog::partition(&key, served.map_partitions);
     let Some(partition) = served.directory.get((map, number)) else {
-        return Err(elsewhere(served, number));
+        return Err(elsewhere(&served, number));
     };
     let partition = partition.read().expect("nobody panics with it held");
-    if let Phase::Restoring { end } = partition.phase() {
+    if let Phase::Restoring { .. } = partition.phase() {
         let at = partition.position();
-        return Err(Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("partition {number} is being restored: at changelog offset {at} of {end}"),
-        ));
+        let error = format!("partition {number} is being restored: at changelog offset {at}");
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
     }
-    let Some(value) = partition.contents().get(key) else {
+    let Some(value) = partition.contents().get(&key) else {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
             "the map has no such key",
@@ -61,30 +42,23 @@ fn find(served: &Served, path: &RawPathParams, key: &[u8]) -> Result<Response, R
     Ok((headers, value.to_vec()).into_response())
 }
 
-fn named_map(served: &Served, path: &RawPathParams) -> Result<MapId, Refusal> {
-    let part = |name| {
-        path.iter()
-            .find(|(known, _)| *known == name)
-            .map_or("", |(_, part)| part)
-    };
-    let (pipeline, map) = (part("pipeline"), part("map"));
-    if pipeline != served.pipeline.name {
-        return Err(Refusal::new(
+fn named_map(served: &Served, pipeline: &[u8], map: &[u8]) -> Result<MapId, Refusal> {
+    let unknown = |what: &str, name: &[u8]| {
+        let name = String::from_utf8_lossy(name);
+        Refusal::new(
             StatusCode::NOT_FOUND,
-            format!("no pipeline is named \"{pipeline}\" here"),
-        ));
+            format!("no {what} is named \"{name}\" here"),
+        )
+    };
+    if pipeline != served.pipeline.name.as_bytes() {
+        return Err(unknown("pipeline", pipeline));
     }
     let found = served
         .pipeline
         .maps
         .iter()
-        .position(|known| known.name == map);
-    found.map(MapId).ok_or_else(|| {
-        Refusal::new(
-            StatusCode::NOT_FOUND,
-            format!("pipeline \"{pipeline}\" has no map named \"{map}\""),
-        )
-    })
+        .position(|known| known.name.as_bytes() == map);
+    found.map(MapId).ok_or_else(|| unknown("map", map))
 }
 
 fn elsewhere(served: &Served, number: u32) -> Refusal {

@@ -108,7 +108,7 @@ fn router(served: Served) -> Router {
         .route("/v1/status", get(health::status))
         .route(
             "/v1/pipelines/{pipeline}/maps/{map}/entries/",
-            get(entry::get_empty),
+            get(entry::get),
         )
         .route(
             "/v1/pipelines/{pipeline}/maps/{map}/entries/{*key}",

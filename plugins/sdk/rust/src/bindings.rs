@@ -103,7 +103,8 @@ pub mod millstream {
             }
             /// Records leaving through one port. A field that is absent is inherited, record by record, from the origin: a filter sets
             /// `origins` and nothing else, and keeps key, value, timestamp and headers byte for byte (headers too where `needs` did not
-            /// ask to see them). A field that is there covers all records of the output.
+            /// ask to see them). A field that is there covers all records of the output: who sets headers for one of them sets them for all,
+            /// and needs to have asked for headers to keep what the others had.
             #[derive(Clone)]
             pub struct Output {
                 /// The port's name; empty for the default port. At most one output for each port, in any order.
@@ -152,6 +153,7 @@ pub mod millstream {
                         .finish()
                 }
             }
+            /// With what its records inherit, an outcome may be 64 MiB larger than its batch; one that is more counts as a failed call.
             #[derive(Clone)]
             pub struct Outcome {
                 pub outputs: _rt::Vec<Output>,

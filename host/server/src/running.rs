@@ -1,0 +1,101 @@
+//! Running records in a worker: the engine decides, plugins work, the producer takes what comes out.
+//!
+//! Invariant: records are run in an open transaction only, and one is opened only for records.
+
+use std::time::{Instant, SystemTime};
+
+use millstream_engine::pipeline::Guarantee;
+use millstream_engine::task::TopicPartition;
+use millstream_engine::task::run::Broken;
+use millstream_engine::worker::{Effect, Event, Slot, Worker};
+
+use crate::failure_log::FailureLog;
+use crate::kafka::Producer;
+use crate::outlet::{Outlet, Sending};
+use crate::wasm::Steps;
+
+/// Why there is a producer.
+const PRODUCER: &str = "a producer is replaced in one go";
+
+/// What running records takes, beside the engine.
+pub struct Running {
+    /// None only while it is being replaced.
+    pub producer: Option<Producer>,
+    pub steps: Steps,
+    pub outlet: Outlet,
+    pub failures: FailureLog,
+    /// A task has stopped since somebody looked last.
+    pub stopped: bool,
+}
+
+impl Running {
+    pub fn producer(&self) -> &Producer {
+        self.producer.as_ref().expect(PRODUCER)
+    }
+
+    /// Ends the task whose records can't be had.
+    pub fn stop(&mut self, engine: &mut Worker, at: TopicPartition, why: &str) {
+        if let Some(offset) = engine.stop(at, why) {
+            let (topic, partition) = (engine.topic(at.topic), at.partition);
+            tracing::error!(
+                topic,
+                partition,
+                offset,
+                "the source can't be read on, and its task stops here: {why}"
+            );
+            self.stopped = true;
+        }
+    }
+
+    pub fn begin(&mut self, guarantee: Guarantee) {
+        self.steps.begin_epoch();
+        if guarantee == Guarantee::ExactlyOnce
+            && let Err(error) = self.producer().begin()
+        {
+            // The first send fails too, and that breaks the epoch.
+            tracing::warn!("no transaction could be begun: {error}");
+        }
+    }
+
+    /// Runs a queue, in the open transaction or a new one.
+    pub fn run(&mut self, engine: &mut Worker, slot: Slot, began: Instant) -> Result<(), Broken> {
+        if !engine.is_open() {
+            let mut effects = Vec::new();
+            engine.on(
+                Event::Work {
+                    now: began.elapsed(),
+                },
+                &mut effects,
+            );
+            assert_eq!(
+                effects,
+                [Effect::Begin],
+                "work opens a transaction and nothing else"
+            );
+            self.begin(engine.guarantee());
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        });
+        let mut output = Sending {
+            producer: self.producer.as_mut().expect(PRODUCER),
+            outlet: &self.outlet,
+        };
+        let at = engine.place(slot);
+        let ran = engine.run(slot, now, &mut self.steps, &mut output)?;
+        for failure in &ran.failures {
+            self.failures
+                .log(engine.topic(at.topic), at.partition, failure);
+        }
+        self.stopped |= ran.stopper().is_some();
+        Ok(())
+    }
+
+    pub fn send_changes(&mut self, engine: &Worker) -> Result<(), String> {
+        let producer = self.producer.as_mut().expect(PRODUCER);
+        engine
+            .changes()
+            .try_for_each(|change| self.outlet.send_change(producer, &change))
+    }
+}
