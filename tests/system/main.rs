@@ -7,6 +7,7 @@ mod bad_input;
 mod c_plugin;
 mod cli;
 mod exactly_once;
+mod graphs;
 mod passthrough;
 mod pipelines;
 mod rig_proofs;

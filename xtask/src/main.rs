@@ -85,7 +85,7 @@ fn test(root: &Path, environment: &[(&str, &str)], rest: &[String]) -> Result<()
     let mut tests = Command::new("cargo");
     tests
         .current_dir(root)
-        .args(["test", "--release", "--workspace", "--"])
+        .args(["test", "--release", "--workspace", "--no-fail-fast", "--"])
         .args(rest);
     tests.envs(environment.iter().copied());
     run(&mut tests)

@@ -209,7 +209,7 @@ fn steps_run_after_what_feeds_them_and_otherwise_as_written() {
         path = "/opt/late.wasm"
         [sinks.more]
         inputs = ["last", "other"]
-        map = "users"
+        map = "late"
     "#));
     let names: Vec<_> = config
         .pipeline
@@ -239,8 +239,8 @@ fn steps_run_after_what_feeds_them_and_otherwise_as_written() {
     let json = r#"{"a":{"hex":31,"when":"1979-05-27T07:32:00Z"},"z":[1,2.5,"x"]}"#;
     assert_eq!(config.steps[1].config, json);
     assert_eq!(config.steps[2].config, "{}");
-    assert_eq!(config.pipeline.maps.len(), 1);
-    assert_eq!(config.pipeline.sinks[2].target, Target::Map(MapId(0)));
+    assert_eq!(config.pipeline.maps.len(), 2);
+    assert_eq!(config.pipeline.sinks[2].target, Target::Map(MapId(1)));
 }
 
 #[test]
