@@ -7,22 +7,26 @@ use anyhow::Result;
 
 use crate::plugin_build::ensure_system_packages;
 
-/// A program, how it shows that it is there, and Debian's package for it.
+/// How a program shows that it is there, and Debian's package for it.
 type Need = (&'static [&'static str], &'static str);
 
-/// For building: librdkafka is C and C++, and uses OpenSSL. For the tests' Kafka: Java, Maven, certificates.
-const SYSTEM: [Need; 8] = [
+/// librdkafka is built from its C and C++ sources, and uses OpenSSL.
+const COMPILERS: [Need; 5] = [
     (&["cc", "--version"], "gcc"),
     (&["c++", "--version"], "g++"),
     (&["make", "--version"], "make"),
-    (&["pkg-config", "--exists", "openssl"], "libssl-dev"),
     (&["pkg-config", "--version"], "pkg-config"),
+    (&["pkg-config", "--exists", "openssl"], "libssl-dev"),
+];
+
+/// The tests run a real Kafka, with certificates of their own.
+const KAFKA: [Need; 3] = [
     (&["javac", "--version"], "default-jdk-headless"),
     (&["mvn", "--version"], "maven"),
     (&["openssl", "version"], "openssl"),
 ];
 
-/// For the plugin in C.
+/// A clang that makes WebAssembly, with a linker and a C library.
 const C_PACKAGES: [&str; 4] = [
     "clang-19",
     "lld-19",
@@ -30,17 +34,25 @@ const C_PACKAGES: [&str; 4] = [
     "libclang-rt-19-dev-wasm32",
 ];
 
-pub fn system(root: &Path) -> Result<()> {
-    let missing = SYSTEM
-        .iter()
-        .filter(|(shown, _)| !works(root, shown))
-        .map(|(_, package)| *package);
-    ensure_system_packages(&missing.collect::<Vec<_>>())
+/// What building takes.
+pub fn compilers(root: &Path) -> Result<()> {
+    ensure(root, &COMPILERS)
 }
 
-/// A clang that makes WebAssembly, with a C library.
+/// What the tests take too.
+pub fn system(root: &Path) -> Result<()> {
+    ensure(root, &[&COMPILERS[..], &KAFKA[..]].concat())
+}
+
+/// What the plugin in C takes.
 pub fn c_toolchain() -> Result<()> {
     ensure_system_packages(&C_PACKAGES)
+}
+
+fn ensure(root: &Path, needs: &[Need]) -> Result<()> {
+    let missing = needs.iter().filter(|(shown, _)| !works(root, shown));
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    ensure_system_packages(&packages)
 }
 
 fn works(root: &Path, shown: &[&str]) -> bool {
@@ -48,9 +60,8 @@ fn works(root: &Path, shown: &[&str]) -> bool {
         return true;
     };
     let mut command = Command::new(program);
+    command.args(arguments).current_dir(root);
     command
-        .args(arguments)
-        .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());

@@ -19,7 +19,7 @@ mod topics;
 mod wasm;
 mod worker_thread;
 
-/// The system's own holds more memory and costs more time in this pattern of use (figures in docs/adr).
+/// One allocator for us and for the reference that `cargo xtask bench` compares us with, on any system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

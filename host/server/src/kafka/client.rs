@@ -13,9 +13,11 @@ pub const REQUEST_MAX: Duration = Duration::from_secs(5);
 const SESSION: Duration = Duration::from_secs(8);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// How long the broker lets a transaction be open: at least this, and at least this many intervals.
-const TRANSACTION_MIN: Duration = Duration::from_secs(60);
+/// How long the broker lets a transaction be open: this many intervals, within these bounds. The longer one is the most that a broker
+/// allows by default (`transaction.max.timeout.ms`), and three times the longest interval.
 const TRANSACTION_INTERVALS: u32 = 4;
+const TRANSACTION_MIN: Duration = Duration::from_secs(60);
+const TRANSACTION_MAX: Duration = Duration::from_secs(900);
 
 /// What every client of a pipeline is made of.
 #[derive(Clone)]
@@ -122,7 +124,8 @@ impl Clients {
             .set("delivery.report.only.error", "true")
             .set("partitioner", "murmur2_random");
         if self.guarantee == Guarantee::ExactlyOnce {
-            let timeout = TRANSACTION_MIN.max(self.interval * TRANSACTION_INTERVALS);
+            let timeout =
+                (self.interval * TRANSACTION_INTERVALS).clamp(TRANSACTION_MIN, TRANSACTION_MAX);
             config
                 .set("transactional.id", self.slot(worker))
                 .set("transaction.timeout.ms", timeout.as_millis().to_string());
