@@ -31,20 +31,22 @@ pub fn steps(config: &Config, runtime: &Runtime) -> Result<Arc<Vec<StepPlugin>>,
         let Some(plugin) = &plugins[settings.plugin] else {
             continue;
         };
-        let needs = match plugin.instantiate(&step.name, &settings.config) {
-            Ok((_, needs)) => needs,
+        let name = &config.plugins[settings.plugin].name;
+        let (description, needs) = match ask(plugin, &step.name, &settings.config) {
+            Ok(answers) => answers,
             Err(why) => {
-                let name = &config.plugins[settings.plugin].name;
-                let why = format!("plugin \"{name}\" refuses its configuration: {why}");
+                let why = format!("plugin \"{name}\" {why}");
                 problems.push(config.problem(&["steps", &step.name, "config"], why));
                 continue;
             }
         };
         problems.extend(unmet_needs(config, &step.name, &needs));
+        problems.extend(unfit_ports(config, &step.name, &needs));
         problems.extend(unknown_ports(config, &step.name, &needs));
         steps.push(StepPlugin {
             name: step.name.clone(),
             plugin: plugin.clone(),
+            description,
             config: settings.config.clone(),
             ports: needs.ports,
         });
@@ -53,6 +55,36 @@ pub fn steps(config: &Config, runtime: &Runtime) -> Result<Arc<Vec<StepPlugin>>,
         Some(problems) => Err(problems),
         None => Ok(Arc::new(steps)),
     }
+}
+
+/// Who a plugin is, and what it needs under a step's configuration.
+fn ask(plugin: &Plugin, step: &str, config: &str) -> Result<(String, Needs), String> {
+    let configured = plugin.instantiate(step, config);
+    let (mut instance, needs) =
+        configured.map_err(|why| format!("refuses its configuration: {why}"))?;
+    let description = instance
+        .describe()
+        .map_err(|why| format!("can't say what it is: {why}"))?;
+    tracing::info!(step, "plugin {description}");
+    Ok((description, needs))
+}
+
+/// Ports that no plugin may have.
+fn unfit_ports(config: &Config, step: &str, needs: &Needs) -> Vec<Problem> {
+    let fits = |port: &str| {
+        let letter =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+        port != "failed"
+            && port.starts_with(|c: char| c.is_ascii_lowercase())
+            && port.chars().all(letter)
+    };
+    let unfit = needs.ports.iter().filter(|port| !fits(port)).map(|port| {
+        let message = format!(
+            "its plugin declares a port {port:?}: ports are named [a-z][a-z0-9_-]*, and not \"failed\""
+        );
+        config.problem(&["steps", step, "plugin"], message)
+    });
+    unfit.collect()
 }
 
 fn load_problem(config: &Config, plugin: &str, error: &LoadError) -> Problem {

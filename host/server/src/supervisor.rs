@@ -113,6 +113,10 @@ pub fn run(config: &Config, options: &Options, stop: &Arc<AtomicBool>) -> Result
     let served = Served {
         pipeline: Arc::clone(&pipeline),
         instance: options.instance.clone(),
+        steps: steps
+            .iter()
+            .map(|step| (step.name.clone(), step.description.clone()))
+            .collect(),
         map_partitions: topics.map_partitions,
         directory: Arc::default(),
         workers: statuses.collect(),

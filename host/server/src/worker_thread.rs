@@ -296,7 +296,11 @@ impl Loop {
                 self.running.begin(self.seat.outlet.clients.guarantee);
                 Ok(None)
             }
-            Effect::Commit => Ok(Some(Event::Verdict(self.commit()))),
+            Effect::Commit => {
+                let verdict = self.commit();
+                self.expect_changes(&verdict);
+                Ok(Some(Event::Verdict(verdict)))
+            }
             Effect::Replace => self.replace().map(|()| Some(Event::Replaced)),
             Effect::ReadOffsets(places) => self
                 .read_offsets(&places)
@@ -376,6 +380,19 @@ impl Loop {
             }
         }
         verdict
+    }
+
+    /// What was committed to the changelogs of partitions held here is to come back through them.
+    fn expect_changes(&mut self, verdict: &Verdict) {
+        if let (Verdict::Committed(_), Some(changelogs)) = (verdict, &mut self.changelogs) {
+            let mut last = None;
+            for change in self.engine.changes() {
+                let place = (change.map, change.partition);
+                if last.replace(place) != Some(place) {
+                    changelogs.expect(place);
+                }
+            }
+        }
     }
 
     /// Errors are reasons to abort: nobody has asked for the transaction's end.

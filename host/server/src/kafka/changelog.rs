@@ -9,12 +9,16 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use millstream_engine::pipeline::MapId;
-use millstream_engine::state::restore::MapPartition;
+use millstream_engine::state::restore::{MapPartition, Phase};
 use rdkafka_sys::RDKafkaErrorCode as Code;
 
 use super::client::Clients;
 use super::native::{ErrorRef, NativeConsumer, Polled, list};
 use crate::directory::{MapPlace, SharedPartition};
+
+/// How long a partition that has something to read may stand still before its reading is begun again. librdkafka has been seen to
+/// fetch nothing after an outage, for minutes; an open transaction of somebody else may hold it up too, and then nothing is lost.
+const STANDSTILL_MAX: Duration = Duration::from_secs(10);
 
 /// How long a changelog that can't be read is left alone before it is tried again.
 const REBUILD_PAUSE: Duration = Duration::from_secs(5);
@@ -32,6 +36,8 @@ pub struct ChangelogReader {
     /// Partitions whose changelog could not be read on: they are folded anew from its start.
     broken: Vec<MapPlace>,
     rebuild_due: Instant,
+    /// Partitions that have something to read, and when that began or they last moved.
+    behind: BTreeMap<MapPlace, Instant>,
 }
 
 impl ChangelogReader {
@@ -48,6 +54,7 @@ impl ChangelogReader {
             parked: BTreeMap::new(),
             broken: Vec::new(),
             rebuild_due: Instant::now(),
+            behind: BTreeMap::new(),
         })
     }
 
@@ -69,7 +76,19 @@ impl ChangelogReader {
         self.held = held;
         self.parked.clear();
         self.broken.clear();
+        let now = Instant::now();
+        let restoring =
+            |shared: &SharedPartition| matches!(read(shared).phase(), Phase::Restoring { .. });
+        let behind = self.held.iter().filter(|(_, shared)| restoring(shared));
+        self.behind = behind.map(|(&place, _)| (place, now)).collect();
         Ok(())
+    }
+
+    /// A change of this partition was committed: if it is held here, it will come.
+    pub fn expect(&mut self, place: MapPlace) {
+        if self.held.contains_key(&place) {
+            self.behind.entry(place).or_insert_with(Instant::now);
+        }
     }
 
     /// Reads these partitions' changelogs, each from where its fold stands.
@@ -119,6 +138,7 @@ impl ChangelogReader {
     pub fn park(&mut self) -> Result<(), String> {
         self.committed.unassign().map_err(|code| code.to_string())?;
         self.parked = std::mem::take(&mut self.held);
+        self.behind.clear();
         Ok(())
     }
 
@@ -129,6 +149,7 @@ impl ChangelogReader {
     /// Folds what is there.
     pub fn poll(&mut self) {
         let (topics, held, broken) = (&self.topics, &self.held, &mut self.broken);
+        let mut moved: Vec<MapPlace> = Vec::new();
         let find = |topic: &str, partition: i32| {
             let map = MapId(topics.iter().position(|known| known == topic)?);
             let place = (map, u32::try_from(partition).ok()?);
@@ -142,7 +163,14 @@ impl ChangelogReader {
                 if broken.contains(&place) {
                     return;
                 }
+                if moved.last() != Some(&place) {
+                    moved.push(place);
+                }
                 let mut partition = write(shared);
+                if record.offset() < partition.position() {
+                    // Handed out before the reading was begun again.
+                    return;
+                }
                 match record.key() {
                     Some(key) => partition.fold(record.offset(), key, record.value()),
                     None => partition.advance(record.offset() + 1),
@@ -156,6 +184,7 @@ impl ChangelogReader {
                 if let Some((place, shared)) = find(topic, partition)
                     && !broken.contains(&place)
                 {
+                    moved.push(place);
                     write(shared).advance(offset);
                 }
             }
@@ -179,13 +208,46 @@ impl ChangelogReader {
                 }
             }
         });
-        if !self.broken.is_empty() && Instant::now() >= self.rebuild_due {
-            self.rebuild_due = Instant::now() + REBUILD_PAUSE;
-            match self.rebuild() {
-                Ok(()) => tracing::warn!(
-                    "map partitions are folded anew from the start of their changelog"
-                ),
-                Err(why) => tracing::warn!("map partitions can't be folded anew yet: {why}"),
+        self.rebuild_broken();
+        self.restart_standing(&moved);
+    }
+
+    fn rebuild_broken(&mut self) {
+        if self.broken.is_empty() || Instant::now() < self.rebuild_due {
+            return;
+        }
+        self.rebuild_due = Instant::now() + REBUILD_PAUSE;
+        if let Err(why) = self.rebuild() {
+            tracing::warn!("map partitions can't be folded anew yet: {why}");
+        } else {
+            tracing::warn!("map partitions are folded anew from the start of their changelog");
+        }
+    }
+
+    /// Begins reading again where a partition has stood still for too long with something to read.
+    fn restart_standing(&mut self, moved: &[MapPlace]) {
+        if self.behind.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for place in moved {
+            match self.held.get(place).map(|shared| read(shared).phase()) {
+                Some(Phase::Restoring { .. }) => {
+                    self.behind.insert(*place, now);
+                }
+                Some(Phase::Live) | None => {
+                    self.behind.remove(place);
+                }
+            }
+        }
+        let stands = |since: &Instant| now.duration_since(*since) > STANDSTILL_MAX;
+        if self.behind.values().any(stands) {
+            tracing::warn!(
+                "a changelog has not moved for {STANDSTILL_MAX:?}: reading it again from there"
+            );
+            self.behind.values_mut().for_each(|since| *since = now);
+            if let Err(why) = self.assign(&self.held) {
+                tracing::warn!("it can't be read again yet: {why}");
             }
         }
     }

@@ -85,6 +85,7 @@ pub async fn status(State(served): State<Served>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "pipeline": served.pipeline.name,
         "instance": served.instance,
+        "steps": served.steps.iter().map(|(name, plugin)| json!({ "name": name, "plugin": plugin })).collect::<Vec<_>>(),
         "workers": workers.collect::<Vec<_>>(),
         "maps": maps.collect::<Vec<_>>(),
     }))

@@ -24,6 +24,8 @@ use crate::status::SharedStatus;
 pub struct Served {
     pub pipeline: Arc<Pipeline>,
     pub instance: String,
+    /// Name of each step, and what its plugin says it is.
+    pub steps: Vec<(String, String)>,
     /// Of every map.
     pub map_partitions: u32,
     pub directory: Arc<Directory>,

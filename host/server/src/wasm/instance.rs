@@ -73,6 +73,15 @@ impl Instance {
         ))
     }
 
+    /// The plugin's own name and version, `name version`.
+    pub fn describe(&mut self) -> Result<String, String> {
+        deadline::set(&mut self.store, 0);
+        let transform = self.plugin.millstream_plugin_transform();
+        let described = transform.call_describe(&mut self.store);
+        let described = described.map_err(|error| explain(&error))?;
+        Ok(shorten(format!("{} {}", described.name, described.version)))
+    }
+
     pub fn process(&mut self, batch: &Batch<'_>) -> Result<Outcome, CallFailure> {
         deadline::set(&mut self.store, batch.halvings);
         let columns = batch.columns;

@@ -17,6 +17,8 @@ use super::plugin::Plugin;
 pub struct StepPlugin {
     pub name: String,
     pub plugin: Plugin,
+    /// What the plugin says it is.
+    pub description: String,
     /// A JSON object.
     pub config: String,
     pub ports: Vec<String>,

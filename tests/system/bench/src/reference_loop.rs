@@ -154,11 +154,11 @@ impl Loop<'_> {
 
     fn commit(&mut self) -> Result<()> {
         // The crate's own flush sleeps in slices of 100 ms when only errors are reported.
-        // SAFETY: the client is alive.
         #[expect(
             unsafe_code,
             reason = "the crate has no flush that returns when it is done"
         )]
+        // SAFETY: the client is alive.
         unsafe {
             rdkafka_sys::rd_kafka_flush(self.producer.client().native_ptr(), 30_000);
         }
