@@ -97,6 +97,81 @@ fn properties_that_would_break_exactly_once_are_refused() {
 }
 
 #[test]
+fn what_librdkafka_can_not_use_is_said_with_the_plugins_problems() {
+    let example = rig::repository().join("examples/01-materialize-users/users.wasm");
+    let example = format!("path = \"{}\"", example.display());
+    let missing = "ssl.ca.location = \"nowhere.pem\"\nsecurity.protocol = \"ssl\"\n[checkpoint]";
+    check(
+        &[
+            ("[checkpoint]", missing),
+            (&example, "path = \"nowhere.wasm\""),
+        ],
+        &[
+            "kafka:",
+            "ssl.ca.location failed",
+            "nowhere.wasm",
+            "No such file",
+        ],
+    );
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let folder = Folder::new("cli");
+    let more = "security.protocol = { file = \"secret\" }\n[checkpoint]";
+    let text = replace(
+        &materialize_users("127.0.0.1:9", "1s"),
+        &[("[checkpoint]", more)],
+    );
+    let _ = folder.write("secret", "hunter2\n");
+    let file = folder.write("pipeline.toml", &text).display().to_string();
+    let said = error(&millstream::run(&["check", &file]));
+    assert!(
+        said.contains("kafka.security.protocol: librdkafka refuses"),
+        "{said}"
+    );
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+/// Kafka lets nobody but itself write its own topics, whoever may write the others.
+#[test]
+fn a_topic_that_may_not_be_written_ends_the_process_with_its_reason() {
+    let kafka = shared_kafka();
+    for topic in ["denied-in", "denied-out"] {
+        kafka.topic(topic, 1, &[]);
+    }
+    let folder = Folder::new("cli");
+    let spawn = |name: &str, topic: &str| {
+        let pipeline = format!(
+            r#"
+name = "{name}"
+kafka.bootstrap.servers = "{}"
+checkpoint.interval = "50ms"
+sources.in.topics = ["denied-in"]
+sinks.out = {{ inputs = ["in"], topic = "{topic}" }}
+"#,
+            kafka.bootstrap()
+        );
+        let file = folder
+            .write("pipeline.toml", &pipeline)
+            .display()
+            .to_string();
+        let arguments = ["run", &file, "--instance", "one", "--http", "127.0.0.1:0"];
+        let mut life = Millstream::spawn(&folder.join(&format!("{name}.log")), &arguments);
+        life.wait_ready(READY);
+        life
+    };
+    // Kafka makes its topic for transactions when somebody first has one.
+    assert!(spawn("allowed", "denied-out").terminate(READY).success());
+    let mut life = spawn("denied", "__transaction_state");
+    let record = folder.write("records.tsv", "k\tv\n").display().to_string();
+    rig::judge::run(&["write", &kafka.direct(), "denied-in", &record]);
+    assert_eq!(life.wait_exit(READY).code(), Some(1));
+    let said = life.lines().join("\n");
+    assert!(said.contains("authorization failed"), "{said}");
+}
+
+#[test]
 fn files_that_are_no_plugins_are_named() {
     let folder = Folder::new("plugins");
     let good = std::fs::read(plugin("probe.wasm")).expect("the probe is built");

@@ -275,7 +275,7 @@ fn exactly_once_with_a_second_instance_joining_and_leaving() {
     stage.judge(&[&first]);
 }
 
-/// The broker stops right when the end of a transaction reaches it, for longer than the commit is tried.
+/// The broker stops right before the end of a transaction reaches it, for longer than the commit is tried.
 #[test]
 fn exactly_once_with_a_commit_left_in_doubt() {
     let port = ports::free(&[0]);
@@ -291,7 +291,7 @@ fn exactly_once_with_a_commit_left_in_doubt() {
     let broker = stage.kafka.process(1);
     let (frozen, is_frozen) = std::sync::mpsc::channel();
     let next = proxy.count(proxy::END_TXN) + 2;
-    proxy.on_nth(proxy::END_TXN, next, When::After, move || {
+    proxy.on_nth(proxy::END_TXN, next, When::Before, move || {
         broker.freeze();
         let _ = frozen.send(());
         Then::Forward

@@ -9,12 +9,27 @@ use crate::config::{Config, Problem, Problems};
 use crate::kafka::Clients;
 use crate::wasm::{LoadError, Needs, Plugin, Runtime, StepPlugin};
 
-/// Loads what the pipeline file names.
+/// Everything that a pipeline file names, ready to run.
 ///
 /// # Errors
 ///
 /// All problems found.
-pub fn steps(config: &Config, runtime: &Runtime) -> Result<Arc<Vec<StepPlugin>>, Problems> {
+pub fn all(
+    config: &Config,
+    runtime: &Runtime,
+    instance: &str,
+) -> Result<(Clients, Arc<Vec<StepPlugin>>), Problems> {
+    match (clients(config, instance), steps(config, runtime)) {
+        (Ok(clients), Ok(steps)) => Ok((clients, steps)),
+        (clients, steps) => {
+            let found = [clients.err(), steps.err()].into_iter().flatten();
+            let problems = Problems::from_list(found.flat_map(|problems| problems.list).collect());
+            Err(problems.expect("one of them failed, and says why"))
+        }
+    }
+}
+
+fn steps(config: &Config, runtime: &Runtime) -> Result<Arc<Vec<StepPlugin>>, Problems> {
     let mut problems = Vec::new();
     let plugins: Vec<Option<Plugin>> = config
         .plugins
@@ -43,6 +58,7 @@ pub fn steps(config: &Config, runtime: &Runtime) -> Result<Arc<Vec<StepPlugin>>,
         problems.extend(unmet_needs(config, &step.name, &needs));
         problems.extend(unfit_ports(config, &step.name, &needs));
         problems.extend(unknown_ports(config, &step.name, &needs));
+        warn_of_unread_ports(config, &step.name, &needs);
         steps.push(StepPlugin {
             name: step.name.clone(),
             plugin: plugin.clone(),
@@ -144,6 +160,25 @@ fn unknown_ports(config: &Config, step: &str, needs: &Needs) -> Vec<Problem> {
     problems
 }
 
+/// Records that leave by a port which nobody reads are dropped: that may be meant, and is said.
+fn warn_of_unread_ports(config: &Config, step: &str, needs: &Needs) {
+    let Pipeline { steps, sinks, .. } = &config.pipeline;
+    let inputs = steps.iter().flat_map(|step| &step.inputs);
+    let inputs = inputs.chain(sinks.iter().flat_map(|sink| &sink.inputs));
+    let read: Vec<&str> = inputs
+        .filter_map(|input| read_port(config, input, step))
+        .collect();
+    for port in needs
+        .ports
+        .iter()
+        .filter(|port| !read.contains(&port.as_str()))
+    {
+        tracing::warn!(
+            "nobody reads \"{step}.{port}\": records that leave by this port are dropped"
+        );
+    }
+}
+
 fn read_port<'i>(config: &Config, input: &'i Input, step: &str) -> Option<&'i str> {
     match &input.from {
         From::Step { step: read, port } if config.pipeline.steps[read.0].name == step => Some(port),
@@ -152,7 +187,7 @@ fn read_port<'i>(config: &Config, input: &'i Input, step: &str) -> Option<&'i st
 }
 
 /// The Kafka clients of a pipeline, if librdkafka takes their properties.
-pub fn clients(config: &Config, instance: &str) -> Result<Clients, Problems> {
+fn clients(config: &Config, instance: &str) -> Result<Clients, Problems> {
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let clients = Clients {
         pipeline: config.pipeline.name.clone(),
@@ -170,6 +205,9 @@ pub fn clients(config: &Config, instance: &str) -> Result<Clients, Problems> {
     });
     match Problems::from_list(problems.collect()) {
         Some(problems) => Err(problems),
-        None => Ok(clients),
+        None => match clients.unusable() {
+            Some(why) => Err(config.problem(&["kafka"], why).into()),
+            None => Ok(clients),
+        },
     }
 }

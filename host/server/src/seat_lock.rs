@@ -3,6 +3,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
@@ -27,10 +28,7 @@ pub enum LockError {
 impl SeatLock {
     /// Takes the name. The file stands in `$XDG_RUNTIME_DIR`, else in the folder for temporary files.
     pub fn take(pipeline: &str, instance: &str, bootstrap: &str) -> Result<Self, LockError> {
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR");
-        let folder = runtime
-            .map_or_else(std::env::temp_dir, PathBuf::from)
-            .join("millstream");
+        let folder = folder();
         let failed = |path: &Path, source| LockError::File {
             path: path.into(),
             source,
@@ -80,4 +78,14 @@ impl SeatLock {
             tracing::warn!("the lock file can't be written: {error}");
         }
     }
+}
+
+/// Where this user's locks stand.
+fn folder() -> PathBuf {
+    if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR") {
+        return PathBuf::from(runtime).join("millstream");
+    }
+    // A process is its user's.
+    let user = std::fs::metadata("/proc/self").map_or(0, |process| process.uid());
+    std::env::temp_dir().join(format!("millstream-locks-{user}"))
 }

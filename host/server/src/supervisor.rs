@@ -76,8 +76,7 @@ pub fn run(config: &Config, options: &Options, stop: &Arc<AtomicBool>) -> Result
         what: "a thread".into(),
         source,
     })?;
-    let clients = load::clients(config, &options.instance)?;
-    let steps = load::steps(config, &runtime)?;
+    let (clients, steps) = load::all(config, &runtime, &options.instance)?;
     let bootstrap = clients.bootstrap();
     let mut lock = SeatLock::take(&config.pipeline.name, &options.instance, bootstrap)?;
     let (server, listener) = Server::bind(options.http).map_err(|source| Failure::System {

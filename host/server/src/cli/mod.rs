@@ -115,15 +115,7 @@ fn check(pipeline: &std::path::Path) -> Result<(), Failure> {
         what: "a thread".into(),
         source,
     })?;
-    let kafka = load::clients(&config, "check").err();
-    let steps = load::steps(&config, &runtime).err();
-    let problems = [kafka, steps]
-        .into_iter()
-        .flatten()
-        .flat_map(|problems| problems.list);
-    if let Some(problems) = Problems::from_list(problems.collect()) {
-        return Err(problems.into());
-    }
+    load::all(&config, &runtime, "check")?;
     println!(
         "{}: pipeline \"{}\" is sound",
         pipeline.display(),

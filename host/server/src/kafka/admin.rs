@@ -91,7 +91,10 @@ impl Admin {
                 });
             }
             tracing::warn!("{bootstrap} can't be reached ({why}); trying again in {back_off:?}");
-            let until = Instant::now() + back_off;
+            let left = patience.map_or(back_off, |patience| {
+                patience.saturating_sub(began.elapsed())
+            });
+            let until = Instant::now() + back_off.min(left);
             while Instant::now() < until {
                 if stopping() {
                     return Err(AdminError::Stopped);

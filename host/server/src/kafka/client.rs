@@ -5,6 +5,7 @@ use std::time::Duration;
 use millstream_engine::pipeline::Guarantee;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
 
 /// How long one request to the cluster may take before it is tried again.
 pub const REQUEST_MAX: Duration = Duration::from_secs(5);
@@ -65,10 +66,18 @@ impl Clients {
             if let Err(KafkaError::ClientConfig(_, why, name, _)) = config.create_native_config()
                 && !refused.iter().any(|known| known.name == name)
             {
+                // The value may be a secret.
+                let why = why.replace(value.as_str(), "…");
                 refused.push(UnknownProperty { name, why });
             }
         }
         refused
+    }
+
+    /// Why librdkafka can't make a client of these properties, though it knows each of them; no broker is asked.
+    pub fn unusable(&self) -> Option<String> {
+        let made = self.admin().create::<BaseProducer>();
+        made.err().map(|error| error.to_string())
     }
 
     /// For a member of the group.

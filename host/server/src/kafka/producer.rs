@@ -299,13 +299,18 @@ impl Producer {
         }
     }
 
-    /// Why Kafka will never take what this producer writes, if it said so.
+    /// Why Kafka will never take what this producer writes, if it said so. To be asked after a send or a flush in an open
+    /// transaction has failed, and only then.
     pub fn refusal(&self) -> Option<String> {
-        let failed = self.failed();
-        failed
-            .as_ref()
-            .filter(|failed| failed.refused)
-            .map(|failed| failed.why.clone())
+        if let Some(failed) = self.failed().as_ref().filter(|failed| failed.refused) {
+            return Some(failed.why.clone());
+        }
+        // Where a partition could not be added to the transaction, its records are just purged. What was wrong is told to
+        // whoever asks for something that needs another state; this changes nothing.
+        match self.begin() {
+            Err(error) if error.is_refused() => Some(error.to_string()),
+            _ => None,
+        }
     }
 
     fn ends_sent(&self) -> u32 {

@@ -116,6 +116,9 @@ fn router(served: Served) -> Router {
             "/v1/pipelines/{pipeline}/maps/{map}/entries/{*key}",
             get(entry::get),
         )
+        .method_not_allowed_fallback(|| async {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here")
+        })
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .with_state(served)
 }

@@ -120,8 +120,9 @@ impl Instance {
     }
 }
 
-/// At most `WORDS_MAX` characters, so that a plugin can't flood log and status.
-fn shorten(mut words: String) -> String {
+/// At most `WORDS_MAX` characters of one line, so that a plugin can neither flood log and status nor forge lines.
+fn shorten(words: String) -> String {
+    let mut words = words.replace(char::is_control, " ");
     if let Some((end, _)) = words.char_indices().nth(WORDS_MAX) {
         words.truncate(end);
         words.push('…');

@@ -700,7 +700,7 @@ pub mod millstream {
                 }
             }
         }
-        /// Lines for the operator's log, marked there with pipeline and step.
+        /// Lines for the operator's log, marked there with the step. Control characters become spaces, and a long line is cut.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod log {
             #[used]
