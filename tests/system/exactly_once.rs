@@ -293,6 +293,8 @@ fn exactly_once_with_a_commit_left_in_doubt() {
     let next = proxy.count(proxy::END_TXN) + 2;
     proxy.on_nth(proxy::END_TXN, next, When::Before, move || {
         broker.freeze();
+        // All its threads have to have stopped before the request comes.
+        std::thread::sleep(Duration::from_millis(100));
         let _ = frozen.send(());
         Then::Forward
     });
