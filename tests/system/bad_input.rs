@@ -6,11 +6,11 @@ use std::time::Duration;
 use rig::folder::Folder;
 use rig::judge;
 use rig::millstream::Millstream;
-use serde_json::Value;
 
-use crate::pipelines::{plugin, shared_kafka};
-
-const READY: Duration = Duration::from_secs(60);
+use crate::pipelines::{
+    self, WITHIN, shared_kafka, values, wait_records, wait_worker, write, write_compressed,
+    write_values,
+};
 
 /// One topic of one partition, written by a script, and a pipeline with the probe plugin on it.
 struct Probe {
@@ -18,6 +18,8 @@ struct Probe {
     name: String,
     on_error: &'static str,
     sink: String,
+    /// Further lines of the pipeline file, before its tables.
+    more: String,
 }
 
 impl Probe {
@@ -27,7 +29,8 @@ impl Probe {
             folder: Folder::new(name),
             name: name.into(),
             on_error,
-            sink: "topic".into(),
+            sink: format!("topic = \"{name}-out\""),
+            more: String::new(),
         };
         kafka.topic(&probe.input(), 1, &[]);
         kafka.topic(&probe.output(), 1, &["max.message.bytes=100000"]);
@@ -44,44 +47,22 @@ impl Probe {
 
     /// Writes values under the key `k`, in order; `null` is the null value.
     fn write(&self, values: &[&str]) {
-        let lines = values.iter().map(|value| {
-            if *value == "null" {
-                "k\\t\\N\n".into()
-            } else {
-                format!("k\t{value}\n")
-            }
-        });
-        self.write_lines(&lines.collect::<String>());
+        write_values(&self.folder, &self.input(), values);
     }
 
-    /// Lines of key, tab, value; `\N` for null.
-    fn write_lines(&self, lines: &str) {
-        let file = self
-            .folder
-            .write("records.tsv", &lines.replace("\\t", "\t"));
-        judge::run(&[
-            "write",
-            &shared_kafka().direct(),
-            &self.input(),
-            &file.display().to_string(),
-        ]);
-    }
-
-    fn run(&self) -> Millstream {
-        let (input, output, plugin) = (self.input(), self.output(), plugin("probe.wasm"));
-        let (name, bootstrap, on_error) = (&self.name, shared_kafka().bootstrap(), self.on_error);
-        let target = if self.sink == "map" {
-            "map = \"kept\"".into()
-        } else {
-            format!("topic = \"{output}\"")
-        };
+    fn start(&self) -> Millstream {
+        let Self {
+            name,
+            on_error,
+            sink,
+            more,
+            ..
+        } = self;
+        let input = self.input();
         let pipeline = format!(
-            r#"
+            r#"{more}
 name = "{name}"
-kafka.bootstrap.servers = "{bootstrap}"
-checkpoint.interval = "50ms"
 sources.in.topics = ["{input}"]
-plugins.probe.path = "{plugin}"
 
 [steps.probe]
 inputs = ["in"]
@@ -90,55 +71,29 @@ on-error = "{on_error}"
 
 [sinks.out]
 inputs = ["probe"]
-{target}
+{sink}
 on-error = "{on_error}"
-"#,
-            plugin = plugin.display()
+"#
         );
-        let file = self
-            .folder
-            .write("pipeline.toml", &pipeline)
-            .display()
-            .to_string();
-        let log = self.folder.join("millstream.log");
-        let mut life = Millstream::spawn(
-            &log,
-            &["run", &file, "--instance", "a", "--http", "127.0.0.1:0"],
-        );
-        life.wait_ready(READY);
+        pipelines::start(&self.folder, &pipeline)
+    }
+
+    fn run(&self) -> Millstream {
+        let mut life = self.start();
+        life.wait_ready(WITHIN);
         life
     }
 
     /// Committed output values, in order.
     fn outputs(&self) -> Vec<String> {
-        let lines = judge::run(&["dump", &shared_kafka().direct(), &self.output()]);
-        let records = lines.lines().filter(|line| line.starts_with('{'));
-        let records =
-            records.map(|line| serde_json::from_str::<Value>(line).expect("a dump is JSON lines"));
-        records
-            .map(|record| {
-                record["value"]
-                    .as_str()
-                    .map_or_else(|| record["value"].to_string(), Into::into)
-            })
-            .collect()
+        values(&self.output())
     }
 }
 
-fn worker(life: &Millstream) -> Value {
-    let status: Value =
-        serde_json::from_str(life.get("/v1/status").text()).expect("status is JSON");
-    status["workers"][0].clone()
-}
-
-fn wait_for(life: &mut Millstream, pointer: &str, expected: &Value) -> Value {
-    let found = |body: &str| {
-        let status: Value = serde_json::from_str(body).ok()?;
-        let worker = status["workers"][0].clone();
-        (worker.pointer(pointer) == Some(expected)).then_some(worker)
-    };
-    life.wait_get("/v1/status", READY, |answer| found(answer.text()).is_some());
-    worker(life)
+fn committed(worker: &serde_json::Value) -> i64 {
+    worker["partitions"][0]["committed_offset"]
+        .as_i64()
+        .unwrap_or(-1)
 }
 
 #[test]
@@ -149,10 +104,10 @@ fn skipped_records_are_counted_and_the_others_come_through_in_order() {
     ];
     probe.write(&values);
     let mut life = probe.run();
-    let worker = wait_for(&mut life, "/records", &values.len().into());
+    let worker = wait_records(&mut life, values.len() as u64);
     assert_eq!(worker["failures"]["step \"probe\""], 4, "{worker}");
     assert_eq!(worker["stopped"], serde_json::json!([]));
-    assert!(life.terminate(READY).success());
+    assert!(life.terminate(WITHIN).success());
     assert_eq!(
         probe.outputs(),
         ["a", "b", "c", "null", "d", "twice", "twice", "e"]
@@ -181,7 +136,7 @@ fn a_record_that_stops_its_task_stops_nothing_else_and_nothing_after_it_comes_ou
     let probe = Probe::new("stops", "fail");
     probe.write(&["a", "b", "trap", "c", "d"]);
     let mut life = probe.run();
-    let worker = wait_for(&mut life, "/partitions/0/committed_offset", &2.into());
+    let worker = wait_worker(&mut life, |worker| committed(worker) == 2);
     let stopped = &worker["stopped"][0];
     assert_eq!(
         (stopped["partition"].as_u64(), stopped["offset"].as_u64()),
@@ -192,7 +147,7 @@ fn a_record_that_stops_its_task_stops_nothing_else_and_nothing_after_it_comes_ou
     probe.write(&["e"]);
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(life.exited(), None, "the process goes on");
-    assert!(life.terminate(READY).success());
+    assert!(life.terminate(WITHIN).success());
     assert_eq!(probe.outputs(), ["a", "b"]);
     // Whoever mends the plugin loses nothing: the record is still there to be taken.
     let mended = Probe {
@@ -200,8 +155,8 @@ fn a_record_that_stops_its_task_stops_nothing_else_and_nothing_after_it_comes_ou
         ..probe
     };
     let mut life = mended.run();
-    wait_for(&mut life, "/partitions/0/committed_offset", &6.into());
-    assert!(life.terminate(READY).success());
+    wait_worker(&mut life, |worker| committed(worker) == 6);
+    assert!(life.terminate(WITHIN).success());
     assert_eq!(mended.outputs(), ["a", "b", "c", "d", "e"]);
 }
 
@@ -210,10 +165,10 @@ fn records_too_large_for_the_sinks_topic_are_its_failures() {
     let probe = Probe::new("large", "skip");
     probe.write(&["a", "big 200000", "b", "big 99000", "c"]);
     let mut life = probe.run();
-    let worker = wait_for(&mut life, "/records", &5.into());
+    let worker = wait_records(&mut life, 5);
     assert_eq!(worker["failures"]["sink \"out\""], 1, "{worker}");
     assert_eq!(worker["epochs"]["aborted"], 0, "{worker}");
-    assert!(life.terminate(READY).success());
+    assert!(life.terminate(WITHIN).success());
     let lengths: Vec<usize> = probe.outputs().iter().map(String::len).collect();
     assert_eq!(lengths, [1, 1, 99000, 1]);
 }
@@ -221,20 +176,23 @@ fn records_too_large_for_the_sinks_topic_are_its_failures() {
 #[test]
 fn null_keys_fail_at_a_map_and_empty_ones_do_not() {
     let probe = Probe {
-        sink: "map".into(),
+        sink: "map = \"kept\"".into(),
         ..Probe::new("keys", "skip")
     };
-    probe.write_lines(
+    let input = probe.input();
+    write(
+        &probe.folder,
+        &input,
         "\\N\tnobody's\n\tthe empty key's\nk\tsome\nk\tnull-key\ngone\t1\ngone\t\\N\na/b%2F\tslashes\n",
     );
     let mut life = probe.run();
-    let worker = wait_for(&mut life, "/records", &7.into());
+    let worker = wait_records(&mut life, 7);
     assert_eq!(worker["failures"]["sink \"out\""], 2, "{worker}");
     let entry = |key: &str| format!("/v1/pipelines/keys/maps/kept/entries/{key}");
-    life.wait_get(&entry("k"), READY, |answer| {
+    life.wait_get(&entry("k"), WITHIN, |answer| {
         answer.status == 200 && answer.text() == "some"
     });
-    life.wait_get(&entry(""), READY, |answer| {
+    life.wait_get(&entry(""), WITHIN, |answer| {
         answer.status == 200 && answer.text() == "the empty key's"
     });
     for key in ["a/b%252F", "a%2fb%252f", "%61%2Fb%252F"] {
@@ -252,4 +210,88 @@ fn null_keys_fail_at_a_map_and_empty_ones_do_not() {
         life.get("/v1/pipelines/keys/maps/other/entries/k").status,
         404
     );
+}
+
+/// Large enough to be worth compressing, small enough to be quick.
+const COMPRESSIBLE: usize = 40_000;
+
+#[test]
+fn every_codec_is_read_and_written() {
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        let probe = Probe {
+            more: format!("kafka.producer.compression.codec = \"{codec}\""),
+            ..Probe::new(codec, "fail")
+        };
+        let value = codec.repeat(COMPRESSIBLE / codec.len());
+        let lines: String = (0..5).map(|key| format!("{key}\t{value}\n")).collect();
+        write_compressed(&probe.folder, &probe.input(), &lines, codec);
+        let mut life = probe.run();
+        wait_records(&mut life, 5);
+        assert!(life.terminate(WITHIN).success());
+        assert_eq!(probe.outputs(), vec![value; 5], "{codec}");
+        for topic in [probe.input(), probe.output()] {
+            let said = judge::run(&["size", &shared_kafka().direct(), &topic]);
+            let bytes = judge::count(&said, "bytes");
+            assert!(bytes > 0, "{topic} holds something");
+            let plain = 5 * COMPRESSIBLE as u64;
+            assert!(
+                bytes < plain / 4,
+                "{topic} takes {bytes} of {plain} bytes: not compressed"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_retention_took_before_it_was_read_stops_its_task_and_is_named() {
+    let probe = Probe::new("trimmed", "skip");
+    probe.write(&["a", "b"]);
+    let mut life = probe.run();
+    wait_records(&mut life, 2);
+    assert!(life.terminate(WITHIN).success());
+    probe.write(&["c", "d", "e", "f"]);
+    judge::run(&["trim", &shared_kafka().direct(), &probe.input(), "4"]);
+    let mut life = probe.run();
+    let worker = wait_worker(&mut life, |worker| !worker["stopped"][0].is_null());
+    let stopped = &worker["stopped"][0];
+    assert_eq!(stopped["topic"], "trimmed-in", "{worker}");
+    assert_eq!(
+        (stopped["partition"].as_i64(), stopped["offset"].as_i64()),
+        (Some(0), Some(2)),
+        "{worker}"
+    );
+    let reason = stopped["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("out of range"), "{worker}");
+    life.wait_line("the source can't be read on", WITHIN);
+    assert_eq!(life.exited(), None, "the process goes on");
+    assert!(life.terminate(WITHIN).success());
+    assert_eq!(probe.outputs(), ["a", "b"]);
+}
+
+#[test]
+fn a_sink_topic_that_is_deleted_is_named_and_what_was_for_it_comes_once_it_is_back() {
+    let probe = Probe::new("deleted", "fail");
+    probe.write(&["a"]);
+    let mut life = probe.run();
+    wait_records(&mut life, 1);
+    judge::run(&["delete", &shared_kafka().direct(), &probe.output()]);
+    probe.write(&["b", "c"]);
+    let worker = wait_worker(&mut life, |worker| {
+        let reason = worker["retrying"]["reason"].as_str().unwrap_or_default();
+        reason.contains("deleted-out")
+    });
+    assert_eq!(worker["records"], 1, "{worker}");
+    life.wait_line(
+        "can't be delivered: the topic does not exist any more",
+        WITHIN,
+    );
+    // Whoever ends it now is told that something is left to do.
+    assert_eq!(life.terminate(WITHIN).code(), Some(1));
+    life.wait_line("the last epoch could not be committed", WITHIN);
+    shared_kafka().topic(&probe.output(), 1, &[]);
+    let mut life = probe.run();
+    let worker = wait_records(&mut life, 2);
+    assert!(worker["retrying"].is_null(), "{worker}");
+    assert!(life.terminate(WITHIN).success());
+    assert_eq!(probe.outputs(), ["b", "c"]);
 }

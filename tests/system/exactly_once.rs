@@ -11,7 +11,7 @@ use rig::millstream::Millstream;
 use rig::proxy::{self, Proxy, Then, When};
 use rig::{judge, ports};
 
-use crate::pipelines::{ADULTS, CHANGELOG, EVENTS, MAP, MIN_AGE, NAME, materialize_users};
+use crate::pipelines::{ADULTS, CHANGELOG, EVENTS, MAP, MIN_AGE, NAME, materialize_users, workers};
 
 const PARTITIONS: u32 = 4;
 const READY: Duration = Duration::from_secs(90);
@@ -160,26 +160,33 @@ fn total_committed(instances: &[&Millstream]) -> u64 {
 }
 
 fn committed(instance: &Millstream) -> u64 {
-    let status: serde_json::Value =
-        serde_json::from_str(instance.get("/v1/status").text()).expect("status is JSON");
-    let workers = status["workers"].as_array().expect("a list of workers");
-    let held = workers.iter().flat_map(|worker| {
-        worker["partitions"]
-            .as_array()
-            .expect("a list of partitions")
-    });
+    let workers = workers(instance.get("/v1/status").text());
+    let held = workers
+        .iter()
+        .filter_map(|worker| worker["partitions"].as_array())
+        .flatten();
     held.map(|partition| partition["committed_offset"].as_u64().expect("an offset"))
         .sum()
 }
 
 fn epochs(instance: &Millstream) -> u64 {
-    let status: serde_json::Value =
-        serde_json::from_str(instance.get("/v1/status").text()).expect("status is JSON");
-    let workers = status["workers"].as_array().expect("a list of workers");
+    let workers = workers(instance.get("/v1/status").text());
+    let committed = |worker: &serde_json::Value| worker["epochs"]["committed"].as_u64();
     workers
         .iter()
-        .map(|worker| worker["epochs"]["committed"].as_u64().expect("a count"))
+        .map(|worker| committed(worker).expect("a count"))
         .sum()
+}
+
+/// A broker that clients reach through a proxy only.
+fn behind_proxy() -> (Kafka, Proxy) {
+    let port = ports::free(&[0]);
+    let kafka = Kafka::start_with(Options {
+        advertised: Some(port),
+        ..Options::default()
+    });
+    let proxy = Proxy::start(port, kafka.port());
+    (kafka, proxy)
 }
 
 fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool) {
@@ -278,12 +285,7 @@ fn exactly_once_with_a_second_instance_joining_and_leaving() {
 /// The broker stops right before the end of a transaction reaches it, for longer than the commit is tried.
 #[test]
 fn exactly_once_with_a_commit_left_in_doubt() {
-    let port = ports::free(&[0]);
-    let kafka = Kafka::start_with(Options {
-        advertised: Some(port),
-        ..Options::default()
-    });
-    let proxy = Proxy::start(port, kafka.port());
+    let (kafka, proxy) = behind_proxy();
     let mut stage = Stage::fed(kafka);
     let mut life = stage.spawn("a", "200ms");
     life.wait_ready(READY);
@@ -321,12 +323,7 @@ fn exactly_once_with_a_commit_left_in_doubt() {
 /// The answer to the end of a transaction is lost: it was committed, and nobody here knows.
 #[test]
 fn exactly_once_when_the_answer_to_a_commit_is_lost() {
-    let port = ports::free(&[0]);
-    let kafka = Kafka::start_with(Options {
-        advertised: Some(port),
-        ..Options::default()
-    });
-    let proxy = Proxy::start(port, kafka.port());
+    let (kafka, proxy) = behind_proxy();
     let mut stage = Stage::fed(kafka);
     for n in [2, 5, 6, 9] {
         proxy.on_nth(proxy::END_TXN, n, When::Answered, || Then::Cut);

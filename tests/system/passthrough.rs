@@ -1,16 +1,13 @@
 //! What a filter lets through is byte for byte what came in: keys, values, headers and times, nulls and empties apart; over SCRAM and
 //! TLS too.
 
-use std::time::Duration;
-
 use rig::folder::Folder;
 use rig::judge;
 use rig::kafka::{Kafka, Options, PASSWORD, USER};
 use rig::millstream::Millstream;
 
-use crate::pipelines::{plugin, shared_kafka};
+use crate::pipelines::{WITHIN, plugin, shared_kafka, wait_records};
 
-const READY: Duration = Duration::from_secs(60);
 /// Edge records that `judge edge` commits.
 const EDGES: u64 = 250;
 
@@ -65,19 +62,9 @@ topic = "{output}"
     let mut life = Millstream::spawn_with(&folder.join("millstream.log"), |command| {
         command.args(arguments).env("KAFKA_PASSWORD", PASSWORD);
     });
-    life.wait_ready(READY);
-    let records = |text: &str| {
-        let status: serde_json::Value = serde_json::from_str(text).expect("status is JSON");
-        let workers = status["workers"].as_array().expect("a list").clone();
-        workers
-            .iter()
-            .filter_map(|worker| worker["records"].as_u64())
-            .sum::<u64>()
-    };
-    life.wait_get("/v1/status", READY, |answer| {
-        records(answer.text()) == EDGES
-    });
-    assert!(life.terminate(READY).success());
+    life.wait_ready(WITHIN);
+    wait_records(&mut life, EDGES);
+    assert!(life.terminate(WITHIN).success());
     println!(
         "{}",
         judge::run(&["passthrough", &kafka.direct(), &input, &output]).trim()

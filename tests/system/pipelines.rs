@@ -2,9 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::Duration;
 
+use rig::folder::Folder;
 use rig::kafka::Kafka;
-use rig::repository;
+use rig::millstream::Millstream;
+use rig::{judge, repository};
+use serde_json::Value;
+
+/// How long anything that a test waits for may take on a busy machine.
+pub const WITHIN: Duration = Duration::from_secs(60);
 
 pub const NAME: &str = "materialize-users";
 pub const EVENTS: &str = "user-events";
@@ -66,4 +73,84 @@ pub fn plugin(name: &str) -> PathBuf {
 pub fn shared_kafka() -> &'static Kafka {
     static KAFKA: LazyLock<Kafka> = LazyLock::new(Kafka::start);
     &KAFKA
+}
+
+/// Writes lines of key, tab, value (`\\N` for null) to partition 0 of a topic of the shared broker, in order.
+pub fn write(folder: &Folder, topic: &str, lines: &str) {
+    write_compressed(folder, topic, lines, "none");
+}
+
+pub fn write_compressed(folder: &Folder, topic: &str, lines: &str, codec: &str) {
+    let file = folder.write("records.tsv", lines).display().to_string();
+    let bootstrap = shared_kafka().direct();
+    judge::run(&["write", &bootstrap, topic, &file, "--codec", codec]);
+}
+
+/// Writes these values under the key `k`.
+pub fn write_values(folder: &Folder, topic: &str, values: &[&str]) {
+    let line = |value: &&str| match *value {
+        "null" => "k\t\\N\n".to_owned(),
+        value => format!("k\t{value}\n"),
+    };
+    write(folder, topic, &values.iter().map(line).collect::<String>());
+}
+
+/// The committed records of a topic of the shared broker, as the judge dumps them.
+pub fn dump(topic: &str) -> Vec<Value> {
+    let lines = judge::run(&["dump", &shared_kafka().direct(), topic]);
+    let records = lines.lines().filter(|line| line.starts_with('{'));
+    records
+        .map(|line| serde_json::from_str(line).expect("a dump is JSON lines"))
+        .collect()
+}
+
+/// Their values; the null value is shown as `null`.
+pub fn values(topic: &str) -> Vec<String> {
+    let text = |record: &Value| match &record["value"] {
+        Value::String(text) => text.clone(),
+        null => null.to_string(),
+    };
+    dump(topic).iter().map(text).collect()
+}
+
+/// Runs a pipeline on the shared broker, with the probe plugin and short epochs, until it is ready.
+pub fn run(folder: &Folder, pipeline: &str) -> Millstream {
+    let mut life = start(folder, pipeline);
+    life.wait_ready(WITHIN);
+    life
+}
+
+/// The same without waiting.
+pub fn start(folder: &Folder, pipeline: &str) -> Millstream {
+    let text = format!(
+        "kafka.bootstrap.servers = \"{}\"\nplugins.probe.path = \"{}\"\ncheckpoint.interval = \"50ms\"\n{pipeline}",
+        shared_kafka().bootstrap(),
+        plugin("probe.wasm").display()
+    );
+    let file = folder.write("pipeline.toml", &text).display().to_string();
+    let arguments = ["run", &file, "--instance", "a", "--http", "127.0.0.1:0"];
+    Millstream::spawn(&folder.join("millstream.log"), &arguments)
+}
+
+/// The workers in an answer of `/v1/status`.
+pub fn workers(body: &str) -> Vec<Value> {
+    let status: Value = serde_json::from_str(body).expect("status is JSON");
+    status["workers"].as_array().expect("a list").clone()
+}
+
+/// What the first worker says of itself once it is as wanted.
+pub fn wait_worker(life: &mut Millstream, wanted: impl Fn(&Value) -> bool) -> Value {
+    let answer = life.wait_get("/v1/status", WITHIN, |answer| {
+        wanted(&workers(answer.text())[0])
+    });
+    workers(answer.text()).swap_remove(0)
+}
+
+/// Waits until the workers have processed and committed so many records, and returns what the first one says.
+pub fn wait_records(life: &mut Millstream, records: u64) -> Value {
+    let count = |worker: &Value| worker["records"].as_u64().expect("a count");
+    let answer = life.wait_get("/v1/status", WITHIN, |answer| {
+        workers(answer.text()).iter().map(count).sum::<u64>() == records
+    });
+    workers(answer.text()).swap_remove(0)
 }

@@ -125,19 +125,18 @@ impl Bench {
         self.kafka.topic(&output, PARTITIONS, &[]);
         let log = self.folder.join(&format!("{group}.log"));
         let mut child = self.spawn(peer, &group, &output, interval, &log)?;
-        let figures = self.measure(&mut child, &group).with_context(|| {
-            format!(
-                "{peer:?}: {}",
-                std::fs::read_to_string(&log).unwrap_or_default()
-            )
-        });
+        let figures = self.measure(&mut child, &group);
         // Both are to end without a word: what they committed is all that counts.
         child.kill()?;
         child.wait()?;
+        let figures = figures.with_context(|| {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            format!("{peer:?}: {said}")
+        })?;
         if judged {
             judge::run(&["adults", &self.kafka.direct(), INPUT, &output, MIN_AGE]);
         }
-        figures
+        Ok(figures)
     }
 
     fn spawn(

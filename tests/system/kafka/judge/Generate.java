@@ -1,6 +1,7 @@
 package judge;
 
 import java.nio.charset.StandardCharsets;
+import java.util.Map;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -36,7 +37,7 @@ final class Generate {
         long from = arguments.option("from", 0);
         AtomicReference<Exception> failure = new AtomicReference<>();
         long start = System.nanoTime();
-        try (KafkaProducer<byte[], byte[]> producer = Topics.producer(arguments.text(0, "BOOTSTRAP"), null)) {
+        try (KafkaProducer<byte[], byte[]> producer = Topics.producer(arguments.text(0, "BOOTSTRAP"), Map.of())) {
             for (long i = from; i < from + count; i++) {
                 pace(start, i - from, rate);
                 producer.send(record(topic, i, ids, malformed), (metadata, error) -> {

@@ -14,10 +14,16 @@ public final class Judge {
 
               topic BOOTSTRAP NAME PARTITIONS [config=value...]
                   creates a topic and waits until every partition has a leader
+              delete BOOTSTRAP NAME
+                  deletes a topic and waits until it is gone
+              trim BOOTSTRAP TOPIC OFFSET
+                  deletes what stands before OFFSET in partition 0, as retention would
+              size BOOTSTRAP TOPIC
+                  says how many bytes the topic takes on disk
               generate BOOTSTRAP TOPIC COUNT IDS MALFORMED_PER_MILLE [--rate R] [--from N]
                   writes the events N..N+COUNT, at most R a second; the same arguments give the same records
-              write BOOTSTRAP TOPIC FILE
-                  writes the lines of FILE to partition 0: key, tab, value; \\N is null
+              write BOOTSTRAP TOPIC FILE [--codec C]
+                  writes the lines of FILE to partition 0, compressed by C: key, tab, value; \\N is null
               edge BOOTSTRAP TOPIC
                   writes records at the edges of what Kafka can carry, some of them in an aborted transaction
               reference BOOTSTRAP EVENTS OUT MIN_AGE [--plant ERROR]
@@ -52,6 +58,9 @@ public final class Judge {
 
     private static final Map<String, Verb> VERBS = Map.ofEntries(
             Map.entry("topic", Topics::create),
+            Map.entry("delete", Topics::delete),
+            Map.entry("trim", Topics::trim),
+            Map.entry("size", Topics::size),
             Map.entry("generate", Generate::run),
             Map.entry("edge", Edge::run),
             Map.entry("reference", Reference::reference),

@@ -4,6 +4,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.UUID;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
@@ -42,7 +43,7 @@ final class Reference {
     private static String write(Arguments arguments, String out, List<ProducerRecord<byte[], byte[]>> records) {
         String bootstrap = arguments.text(0, "BOOTSTRAP");
         String planted = arguments.option("plant") == null ? "nothing" : arguments.option("plant");
-        try (KafkaProducer<byte[], byte[]> producer = Topics.producer(bootstrap, "judge-" + UUID.randomUUID())) {
+        try (KafkaProducer<byte[], byte[]> producer = Topics.producer(bootstrap, Map.of("transactional.id", "judge-" + UUID.randomUUID()))) {
             producer.initTransactions();
             if (planted.equals("aborted")) {
                 producer.beginTransaction();

@@ -21,6 +21,7 @@ import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ListOffsetsOptions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -55,6 +56,47 @@ final class Topics {
         return name + " partitions=" + partitions;
     }
 
+    static String delete(Arguments arguments) throws Exception {
+        String name = arguments.text(1, "NAME");
+        try (Admin admin = admin(arguments.text(0, "BOOTSTRAP"))) {
+            admin.deleteTopics(List.of(name)).all().get();
+            long deadline = System.nanoTime() + LEADERS.toNanos();
+            while (admin.listTopics().names().get().contains(name)) {
+                if (System.nanoTime() > deadline) {
+                    throw new IllegalStateException("topic " + name + " is still there");
+                }
+                Thread.sleep(50);
+            }
+        }
+        return name;
+    }
+
+    static String trim(Arguments arguments) throws Exception {
+        TopicPartition partition = new TopicPartition(arguments.text(1, "TOPIC"), 0);
+        RecordsToDelete before = RecordsToDelete.beforeOffset(arguments.number(2, "OFFSET"));
+        try (Admin admin = admin(arguments.text(0, "BOOTSTRAP"))) {
+            long start = admin.deleteRecords(Map.of(partition, before)).lowWatermarks().get(partition).get().lowWatermark();
+            return partition + " start=" + start;
+        }
+    }
+
+    static String size(Arguments arguments) throws Exception {
+        String topic = arguments.text(1, "TOPIC");
+        long bytes = 0;
+        try (Admin admin = admin(arguments.text(0, "BOOTSTRAP"))) {
+            List<Integer> brokers = new ArrayList<>();
+            admin.describeCluster().nodes().get().forEach(node -> brokers.add(node.id()));
+            for (var folders : admin.describeLogDirs(brokers).allDescriptions().get().values()) {
+                for (var folder : folders.values()) {
+                    for (var replica : folder.replicaInfos().entrySet()) {
+                        bytes += replica.getKey().topic().equals(topic) ? replica.getValue().size() : 0;
+                    }
+                }
+            }
+        }
+        return "bytes=" + bytes;
+    }
+
     private static void awaitLeaders(Admin admin, String name, int partitions) throws Exception {
         long deadline = System.nanoTime() + LEADERS.toNanos();
         while (System.nanoTime() < deadline) {
@@ -77,15 +119,13 @@ final class Topics {
         return Admin.create(properties);
     }
 
-    static KafkaProducer<byte[], byte[]> producer(String bootstrap, String transactionalId) {
+    static KafkaProducer<byte[], byte[]> producer(String bootstrap, Map<String, String> settings) {
         Properties properties = new Properties();
         properties.put("bootstrap.servers", bootstrap);
         properties.put("linger.ms", 20);
         properties.put("batch.size", 256 << 10);
         properties.put("max.request.size", 8 << 20);
-        if (transactionalId != null) {
-            properties.put("transactional.id", transactionalId);
-        }
+        properties.putAll(settings);
         return new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer());
     }
 

@@ -3,6 +3,7 @@ package judge;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.List;
+import java.util.Map;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -15,7 +16,7 @@ final class Warm {
     static String run(Arguments arguments) {
         Rules.judge("{\"id\":\"u\",\"age\":1}".getBytes(StandardCharsets.UTF_8), 0);
         try (KafkaConsumer<byte[], byte[]> consumer = Topics.consumer(NOBODY);
-                KafkaProducer<byte[], byte[]> producer = Topics.producer(NOBODY, "warm");
+                KafkaProducer<byte[], byte[]> producer = Topics.producer(NOBODY, Map.of("transactional.id", "warm"));
                 Admin admin = Topics.admin(NOBODY)) {
             consumer.assign(List.of(new TopicPartition("none", 0)));
             consumer.seekToBeginning(consumer.assignment());

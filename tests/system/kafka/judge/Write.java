@@ -3,6 +3,7 @@ package judge;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Map;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 
@@ -11,7 +12,7 @@ final class Write {
     static String run(Arguments arguments) throws Exception {
         String topic = arguments.text(1, "TOPIC");
         int written = 0;
-        try (KafkaProducer<byte[], byte[]> producer = Topics.producer(arguments.text(0, "BOOTSTRAP"), null)) {
+        try (KafkaProducer<byte[], byte[]> producer = producer(arguments)) {
             for (String line : Files.readAllLines(Path.of(arguments.text(2, "FILE")))) {
                 String[] fields = line.split("\t", -1);
                 if (fields.length != 2) {
@@ -23,6 +24,12 @@ final class Write {
             producer.flush();
         }
         return "records=" + written;
+    }
+
+    private static KafkaProducer<byte[], byte[]> producer(Arguments arguments) {
+        String codec = arguments.option("codec");
+        return Topics.producer(
+                arguments.text(0, "BOOTSTRAP"), codec == null ? Map.of() : Map.of("compression.type", codec));
     }
 
     private static byte[] bytes(String field) {
