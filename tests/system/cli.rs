@@ -65,12 +65,15 @@ fn the_example_is_sound() {
 
 #[test]
 fn everything_wrong_in_a_file_is_said_at_once() {
+    let example = example_path();
     check(
         &[
             ("inputs = [\"events\"]", "inputs = [\"event\"]"),
             ("on-error = \"skip\"", "on-eror = \"skip\""),
             ("[checkpoint]", "[checkpoint]\ninterval = 3"),
             ("start = \"earliest\"", "start = \"first\""),
+            (&example, "path = \"nowhere.wasm\""),
+            ("[checkpoint]", "no.such.property = 1\n[checkpoint]"),
         ],
         &[
             "pipeline.toml:",
@@ -79,6 +82,9 @@ fn everything_wrong_in_a_file_is_said_at_once() {
             "steps.parse.on-eror",
             "checkpoint.interval",
             "sources.events.start",
+            "plugins.users.path",
+            "nowhere.wasm",
+            "kafka.no.such.property: librdkafka refuses",
         ],
     );
 }
@@ -96,10 +102,15 @@ fn properties_that_would_break_exactly_once_are_refused() {
     );
 }
 
+/// The line of the pipeline files here that names their plugin.
+fn example_path() -> String {
+    let example = rig::repository().join("examples/01-materialize-users/users.wasm");
+    format!("path = \"{}\"", example.display())
+}
+
 #[test]
 fn what_librdkafka_can_not_use_is_said_with_the_plugins_problems() {
-    let example = rig::repository().join("examples/01-materialize-users/users.wasm");
-    let example = format!("path = \"{}\"", example.display());
+    let example = example_path();
     let missing = "ssl.ca.location = \"nowhere.pem\"\nsecurity.protocol = \"ssl\"\n[checkpoint]";
     check(
         &[

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use millstream_engine::pipeline::{From, Input, Pipeline};
 
-use crate::config::{Config, Problem, Problems};
-use crate::kafka::Clients;
+use crate::config::{Config, Outside, PluginFile, Problem, Problems, Unsound};
+use crate::kafka::{Clients, Properties};
 use crate::wasm::{LoadError, Needs, Plugin, Runtime, StepPlugin};
 
 /// Everything that a pipeline file names, ready to run.
@@ -19,34 +19,58 @@ pub fn all(
     runtime: &Runtime,
     instance: &str,
 ) -> Result<(Clients, Arc<Vec<StepPlugin>>), Problems> {
-    match (clients(config, instance), steps(config, runtime)) {
-        (Ok(clients), Ok(steps)) => Ok((clients, steps)),
-        (clients, steps) => {
-            let found = [clients.err(), steps.err()].into_iter().flatten();
-            let problems = Problems::from_list(found.flat_map(|problems| problems.list).collect());
-            Err(problems.expect("one of them failed, and says why"))
-        }
+    let mut problems = Vec::new();
+    let clients = clients(config, instance);
+    problems.extend(refused_properties(&config.outside));
+    if problems.is_empty()
+        && let Some(why) = clients.properties.unusable()
+    {
+        problems.push(config.problem(&["kafka"], why));
+    }
+    let plugins = plugins(&config.outside, runtime, &mut problems);
+    let steps = steps(config, &plugins, &mut problems);
+    match Problems::from_list(problems) {
+        Some(problems) => Err(problems),
+        None => Ok((clients, Arc::new(steps))),
     }
 }
 
-fn steps(config: &Config, runtime: &Runtime) -> Result<Arc<Vec<StepPlugin>>, Problems> {
-    let mut problems = Vec::new();
-    let plugins: Vec<Option<Plugin>> = config
-        .plugins
-        .iter()
-        .map(|file| {
-            let loaded = runtime.load(&file.path);
-            loaded
-                .map_err(|error| problems.push(load_problem(config, &file.name, &error)))
-                .ok()
-        })
-        .collect();
+/// All that is wrong with what an unsound file names too, so that it can be mended in one go.
+pub fn all_problems(unsound: Unsound, runtime: &Runtime) -> Problems {
+    let Some(outside) = unsound.outside else {
+        return unsound.problems;
+    };
+    let mut list = unsound.problems.list;
+    list.extend(refused_properties(&outside));
+    plugins(&outside, runtime, &mut list);
+    Problems::from_list(list).expect("an unsound file has problems")
+}
+
+fn plugins(
+    outside: &Outside,
+    runtime: &Runtime,
+    problems: &mut Vec<Problem>,
+) -> Vec<Option<Plugin>> {
+    let load = |file: &PluginFile| {
+        let loaded = runtime.load(&file.path);
+        loaded
+            .map_err(|error| problems.push(load_problem(outside, &file.name, &error)))
+            .ok()
+    };
+    outside.plugins.iter().map(load).collect()
+}
+
+fn steps(
+    config: &Config,
+    plugins: &[Option<Plugin>],
+    problems: &mut Vec<Problem>,
+) -> Vec<StepPlugin> {
     let mut steps = Vec::new();
     for (step, settings) in config.pipeline.steps.iter().zip(&config.steps) {
         let Some(plugin) = &plugins[settings.plugin] else {
             continue;
         };
-        let name = &config.plugins[settings.plugin].name;
+        let name = &config.outside.plugins[settings.plugin].name;
         let (description, needs) = match ask(plugin, &step.name, &settings.config) {
             Ok(answers) => answers,
             Err(why) => {
@@ -67,10 +91,7 @@ fn steps(config: &Config, runtime: &Runtime) -> Result<Arc<Vec<StepPlugin>>, Pro
             ports: needs.ports,
         });
     }
-    match Problems::from_list(problems) {
-        Some(problems) => Err(problems),
-        None => Ok(Arc::new(steps)),
-    }
+    steps
 }
 
 /// Who a plugin is, and what it needs under a step's configuration.
@@ -103,8 +124,8 @@ fn unfit_ports(config: &Config, step: &str, needs: &Needs) -> Vec<Problem> {
     unfit.collect()
 }
 
-fn load_problem(config: &Config, plugin: &str, error: &LoadError) -> Problem {
-    let problem = config.problem(&["plugins", plugin, "path"], error.to_string());
+fn load_problem(outside: &Outside, plugin: &str, error: &LoadError) -> Problem {
+    let problem = outside.problem(&["plugins", plugin, "path"], error.to_string());
     match error {
         LoadError::Read { .. } => problem.with_hint(
             "build the plugin, or mend the path (it starts at the pipeline file's folder)",
@@ -186,28 +207,30 @@ fn read_port<'i>(config: &Config, input: &'i Input, step: &str) -> Option<&'i st
     }
 }
 
-/// The Kafka clients of a pipeline, if librdkafka takes their properties.
-fn clients(config: &Config, instance: &str) -> Result<Clients, Problems> {
-    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let clients = Clients {
-        pipeline: config.pipeline.name.clone(),
+fn clients(config: &Config, instance: &str) -> Clients {
+    let pipeline = &config.pipeline;
+    Clients {
+        pipeline: pipeline.name.clone(),
         instance: instance.into(),
-        guarantee: config.pipeline.guarantee,
-        interval: config.pipeline.interval,
-        consumer: config.kafka.consumer().map(owned).collect(),
-        producer: config.kafka.producer().map(owned).collect(),
-    };
-    let problems = clients.refused().into_iter().map(|refused| {
-        config.kafka_problem(
-            &refused.name,
-            format!("librdkafka refuses this property: {}", refused.why),
-        )
-    });
-    match Problems::from_list(problems.collect()) {
-        Some(problems) => Err(problems),
-        None => match clients.unusable() {
-            Some(why) => Err(config.problem(&["kafka"], why).into()),
-            None => Ok(clients),
-        },
+        guarantee: pipeline.guarantee,
+        interval: pipeline.interval,
+        properties: properties(&config.outside),
     }
+}
+
+fn properties(outside: &Outside) -> Properties {
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    Properties {
+        consumer: outside.kafka.consumer().map(owned).collect(),
+        producer: outside.kafka.producer().map(owned).collect(),
+    }
+}
+
+fn refused_properties(outside: &Outside) -> Vec<Problem> {
+    let refused = properties(outside).refused().into_iter();
+    let problems = refused.map(|refused| {
+        let message = format!("librdkafka refuses this property: {}", refused.why);
+        outside.kafka_problem(&refused.name, message)
+    });
+    problems.collect()
 }

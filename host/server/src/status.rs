@@ -12,7 +12,17 @@ pub struct WorkerStatus {
     /// Partitions held, with the committed offset of each.
     pub held: Vec<(TopicPartition, i64)>,
     pub stopped: Vec<Stopped>,
+    pub retrying: Option<Retrying>,
     pub tally: Tally,
+}
+
+/// Epochs that failed since the last one that was committed, and why the last of them did.
+#[derive(Clone, Debug, Default)]
+pub struct Retrying {
+    pub epochs: u32,
+    /// How many epochs had been committed before.
+    pub after: u64,
+    pub reason: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +41,7 @@ pub fn shared(tally: Tally) -> SharedStatus {
         phase: Phase::Joining,
         held: Vec::new(),
         stopped: Vec::new(),
+        retrying: None,
         tally,
     };
     Arc::new(Mutex::new(status))

@@ -70,13 +70,17 @@ impl From<TopicsError> for Failure {
 }
 
 /// Runs until `stop` is set and all is committed, or until a worker fails.
-pub fn run(config: &Config, options: &Options, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
-    let runtime = Runtime::new().map_err(|error| Failure::Runtime(format!("{error:#}")))?;
+pub fn run(
+    config: &Config,
+    runtime: &Runtime,
+    options: &Options,
+    stop: &Arc<AtomicBool>,
+) -> Result<(), Failure> {
     let _ticker = runtime.start_ticker().map_err(|source| Failure::System {
         what: "a thread".into(),
         source,
     })?;
-    let (clients, steps) = load::all(config, &runtime, &options.instance)?;
+    let (clients, steps) = load::all(config, runtime, &options.instance)?;
     let bootstrap = clients.bootstrap();
     let mut lock = SeatLock::take(&config.pipeline.name, &options.instance, bootstrap)?;
     let (server, listener) = Server::bind(options.http).map_err(|source| Failure::System {

@@ -23,7 +23,7 @@ use crate::kafka::{
 };
 use crate::outlet::{OpenError, Outlet};
 use crate::running::Running;
-use crate::status::{Phase, SharedStatus};
+use crate::status::{Phase, Retrying, SharedStatus};
 use crate::wasm::{StepPlugin, Steps};
 
 /// How long a worker waits for records with nothing else to do: how late a tick may come, or a changed map entry be seen.
@@ -53,6 +53,10 @@ pub enum WorkerError {
         "another process has taken the seat \"{slot}\": {why}. Give each process its own --instance"
     )]
     Fenced { slot: String, why: String },
+    #[error(
+        "the last epoch could not be committed before the end: {0}. Nothing is lost: its records come again at the next start"
+    )]
+    Uncommitted(String),
     #[error("{0}")]
     Failed(String),
 }
@@ -98,8 +102,8 @@ struct Loop {
     began: Instant,
     status_due: Instant,
     stopping: bool,
-    /// Producers replaced since the last commit that succeeded.
-    failures_in_a_row: u32,
+    /// The epochs that have failed since the last one that was committed, see [`Loop::retrying`].
+    failed: Retrying,
 }
 
 /// What queries may still ask must be folded still: whatever ends the loop, its partitions leave the directory.
@@ -144,7 +148,7 @@ impl Loop {
             began: now,
             status_due: now,
             stopping: false,
-            failures_in_a_row: 0,
+            failed: Retrying::default(),
             seat,
         })
     }
@@ -258,6 +262,7 @@ impl Loop {
                     return Err(Halt::Failed(WorkerError::Failed(refusal)));
                 }
                 tracing::warn!("the epoch is aborted and will be run again: {why}");
+                self.failed(&why);
                 self.happened(Event::Broken(why))
             }
             Broken::Host(why) => Err(Halt::Failed(WorkerError::Failed(why))),
@@ -323,7 +328,7 @@ impl Loop {
                 )?;
                 Ok(None)
             }
-            Effect::End(End::Stopped) => Err(Halt::Stopped),
+            Effect::End(End::Stopped) => Err(self.stopped()),
             Effect::End(End::Failed(Reason::Fenced(why))) => Err(self.fenced(why)),
             Effect::End(End::Failed(Reason::Fatal(why))) => {
                 Err(Halt::Failed(WorkerError::Failed(why)))
@@ -337,12 +342,12 @@ impl Loop {
         self.running.steps.discard();
         // Gone before the next one is made: it might still send what it was asked to.
         self.running.producer = None;
-        let pause = FAILURE_PAUSE * self.failures_in_a_row.min(FAILURES_COUNTED);
+        let failures = self.retrying().map_or(0, |retrying| retrying.epochs);
+        let pause = FAILURE_PAUSE * failures.saturating_sub(1).min(FAILURES_COUNTED);
         let until = Instant::now() + pause;
         while Instant::now() < until && !self.seat.stop.load(Ordering::Relaxed) {
             std::thread::sleep(IDLE);
         }
-        self.failures_in_a_row += 1;
         let producer = self
             .seat
             .outlet
@@ -362,24 +367,57 @@ impl Loop {
     }
 
     fn commit(&mut self) -> Verdict {
-        let verdict = self.try_commit().unwrap_or_else(Verdict::Aborted);
+        let mut verdict = self.try_commit().unwrap_or_else(Verdict::Aborted);
+        if let (Verdict::Aborted(_) | Verdict::InDoubt(_), Some(why)) =
+            (&verdict, self.consumer.fenced())
+        {
+            // A new producer under this name would fence the process that has the seat now.
+            verdict = Verdict::Fenced(why);
+        }
         match &verdict {
-            Verdict::Committed(Sends::Once) => self.failures_in_a_row = 0,
-            Verdict::Committed(Sends::Several) => {
-                self.failures_in_a_row = 0;
-                tracing::info!("committed after several tries");
-            }
+            Verdict::Committed(Sends::Once) => {}
+            Verdict::Committed(Sends::Several) => tracing::info!("committed after several tries"),
             Verdict::Aborted(why) => {
                 tracing::warn!("the epoch is aborted and will be run again: {why}");
+                self.failed(why);
             }
             Verdict::InDoubt(why) => {
                 tracing::warn!("the commit is in doubt: {why}; reading the offsets back");
+                self.failed(why);
             }
             Verdict::Fenced(why) | Verdict::Fatal(why) => {
                 tracing::error!("the commit failed: {why}");
             }
         }
         verdict
+    }
+
+    /// An epoch failed, and is run again.
+    fn failed(&mut self, why: &str) {
+        if self.retrying().is_none() {
+            self.failed = Retrying {
+                after: self.engine.tally().committed,
+                ..Retrying::default()
+            };
+        }
+        self.failed.epochs += 1;
+        why.clone_into(&mut self.failed.reason);
+        self.status_due = Instant::now();
+        self.publish();
+    }
+
+    /// What has failed, if nothing was committed since.
+    fn retrying(&self) -> Option<&Retrying> {
+        let failed = self.failed.epochs > 0;
+        (failed && self.failed.after == self.engine.tally().committed).then_some(&self.failed)
+    }
+
+    /// The end that was asked for: a clean one unless the last epoch failed.
+    fn stopped(&self) -> Halt {
+        match self.retrying() {
+            None => Halt::Stopped,
+            Some(failed) => Halt::Failed(WorkerError::Uncommitted(failed.reason.clone())),
+        }
     }
 
     /// What was committed to the changelogs of partitions held here is to come back through them.
@@ -407,10 +445,8 @@ impl Loop {
         let (offsets, metadata) = self
             .engine
             .offsets_to_commit(|at| positions.get(&at).copied());
-        let nothing_moved = offsets.is_empty();
         let offsets = self.consumer.offsets(&offsets, &metadata);
         match self.seat.outlet.clients.guarantee {
-            Guarantee::AtLeastOnce if nothing_moved => Ok(Verdict::Committed(Sends::Once)),
             Guarantee::AtLeastOnce => {
                 self.consumer
                     .commit(&offsets)
@@ -547,5 +583,6 @@ impl Loop {
         status.held = self.engine.held().collect();
         status.stopped = self.engine.stopped().cloned().collect();
         status.tally.clone_from(self.engine.tally());
+        status.retrying = self.retrying().cloned();
     }
 }

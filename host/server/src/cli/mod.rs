@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Overrides, Problems};
+use crate::config::{self, Config, Overrides};
 use crate::load;
 use crate::supervisor::{self, Failure, Options};
 use crate::telemetry::{self, LogFormat};
@@ -81,36 +81,43 @@ pub fn main() -> ExitCode {
                 http,
                 connect_timeout,
             };
-            finish(
-                read(&pipeline, bootstrap)
-                    .map_err(Failure::from)
-                    .and_then(|config| run(&config, &options)),
-            )
+            finish(run(&pipeline, bootstrap, &options))
         }
         Command::Check { pipeline } => finish(check(&pipeline)),
     }
 }
 
-fn read(pipeline: &std::path::Path, bootstrap: Option<String>) -> Result<Config, Problems> {
-    let config = config::load(pipeline, &Overrides { bootstrap })?;
+fn read(
+    pipeline: &std::path::Path,
+    bootstrap: Option<String>,
+    runtime: &Runtime,
+) -> Result<Config, Failure> {
+    let config = config::load(pipeline, &Overrides { bootstrap });
+    let config = config.map_err(|unsound| load::all_problems(unsound, runtime))?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     Ok(config)
 }
 
-fn run(config: &Config, options: &Options) -> Result<(), Failure> {
+fn run(
+    pipeline: &std::path::Path,
+    bootstrap: Option<String>,
+    options: &Options,
+) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let config = read(pipeline, bootstrap, &runtime)?;
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(&stop).map_err(|source| Failure::System {
         what: "signals can't be caught".into(),
         source,
     })?;
-    supervisor::run(config, options, &stop)
+    supervisor::run(&config, &runtime, options, &stop)
 }
 
 fn check(pipeline: &std::path::Path) -> Result<(), Failure> {
-    let config = read(pipeline, None)?;
-    let runtime = Runtime::new().map_err(|error| Failure::Runtime(format!("{error:#}")))?;
+    let runtime = runtime()?;
+    let config = read(pipeline, None, &runtime)?;
     let _ticker = runtime.start_ticker().map_err(|source| Failure::System {
         what: "a thread".into(),
         source,
@@ -122,6 +129,10 @@ fn check(pipeline: &std::path::Path) -> Result<(), Failure> {
         config.pipeline.name
     );
     Ok(())
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    Runtime::new().map_err(|error| Failure::Runtime(format!("{error:#}")))
 }
 
 fn finish(result: Result<(), Failure>) -> ExitCode {

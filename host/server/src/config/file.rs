@@ -195,9 +195,10 @@ impl Walk<'_, '_> {
         if let Some(path) = path.as_ref().filter(|path| path.value.is_empty()) {
             self.findings.problem(&path.place, "names no file");
         }
+        let path = path.map(|path| path.value);
         Plugin {
             name,
-            path: path.map(|path| path.value),
+            path: path.filter(|path| !path.is_empty()),
         }
     }
 

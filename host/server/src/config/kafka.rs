@@ -9,12 +9,14 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Findings, Place};
+use super::problem::{Findings, Place, nearest};
 use super::refused;
 use super::value::{Entry, Section, kind};
 
 /// Largest secret file in bytes; a longer one is taken for the wrong file.
 const SECRET_BYTES_MAX: u64 = 1024 * 1024;
+
+const SECRET_KEYS: &[&str] = &["env", "file"];
 
 /// Properties that end in `.file`. Dotted, they look like a secret of the property before that ending, which does not exist.
 const FILE_PROPERTIES: &[&str] = &[
@@ -223,9 +225,30 @@ impl Reading<'_, '_, '_> {
             }
             match secret(&path, table) {
                 Some(secret) => self.property(&path, &entry, Some(secret)),
+                None if self.is_misspelt_secret(&section) => {}
                 None => self.table(&path, &section),
             }
         }
+    }
+
+    /// A table like `{ envv = "PASSWORD" }`; that is then reported. No property's name ends in such a word.
+    fn is_misspelt_secret(&mut self, section: &Section<'_>) -> bool {
+        let entries = section.entries();
+        let [entry] = &entries[..] else {
+            return false;
+        };
+        let near = nearest(&entry.key.to_lowercase(), SECRET_KEYS.iter().copied());
+        let Some(near) = near.filter(|near| *near != entry.key) else {
+            return false;
+        };
+        let place = Place {
+            key: format!("{}.{}", section.place.key, entry.key),
+            offset: entry.place.offset,
+        };
+        let message = "a secret comes from `env` or from `file`";
+        let hint = format!("did you mean {near:?}?");
+        self.findings.problem_with_hint(&place, message, Some(hint));
+        true
     }
 
     fn property(&mut self, path: &str, entry: &Entry<'_>, secret: Option<Secret<'_>>) {

@@ -46,20 +46,34 @@ pub struct Config {
     pub pipeline: Pipeline,
     /// Parallel to `pipeline.steps`.
     pub steps: Vec<StepConfig>,
+    pub outside: Outside,
+    /// What stands in the file to no effect, by line.
+    pub warnings: Vec<Problem>,
+}
+
+/// What a file names that others have to judge.
+#[derive(Clone, Debug)]
+pub struct Outside {
     /// Those that a step uses, in the order of the file.
     pub plugins: Vec<PluginFile>,
     /// librdkafka properties of the user, secrets included.
     pub kafka: KafkaProperties,
-    /// What stands in the file to no effect, by line.
-    pub warnings: Vec<Problem>,
     /// Where everything stands in the file.
-    pub source: SourceText,
+    source: SourceText,
+}
+
+/// A pipeline file with problems.
+#[derive(Clone, Debug)]
+pub struct Unsound {
+    pub problems: Problems,
+    /// As far as it could be read; there may be problems with that too. None where parts of the file could not be read at all.
+    pub outside: Option<Box<Outside>>,
 }
 
 /// What the engine does not need to know of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepConfig {
-    /// Index in [`Config::plugins`].
+    /// Index in [`Outside::plugins`].
     pub plugin: usize,
     /// A JSON object with its keys sorted; `{}` if the file has none.
     pub config: String,
@@ -77,7 +91,7 @@ impl Config {
     /// A problem at a key of the file: `&["steps", "parse", "lookups"]`, `&["sources", "events", "topics[0]"]`. If the key is
     /// not in the file, the line is that of the nearest table around it.
     pub fn problem(&self, key: &[&str], message: impl Into<String>) -> Problem {
-        self.source.problem(&key.join("."), message)
+        self.outside.problem(key, message)
     }
 
     /// A problem with a source topic, at its element of `topics`.
@@ -87,6 +101,13 @@ impl Config {
         let index = before.iter().filter(|other| other.source == owner).count();
         let source = &self.pipeline.sources[owner.0].name;
         self.problem(&["sources", source, &format!("topics[{index}]")], message)
+    }
+}
+
+impl Outside {
+    /// As [`Config::problem`].
+    pub fn problem(&self, key: &[&str], message: impl Into<String>) -> Problem {
+        self.source.problem(&key.join("."), message)
     }
 
     /// A problem with a librdkafka property, under any of its names and with or without `consumer.` or `producer.`; at the
@@ -100,13 +121,16 @@ impl Config {
 }
 
 /// Reads and checks a pipeline file. Relative paths in it start at its folder.
-pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, Problems> {
-    let text = read(path)?;
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, Unsound> {
+    let text = read(path).map_err(|problems| Unsound {
+        problems,
+        outside: None,
+    })?;
     parse(&text, path, overrides)
 }
 
 /// Checks the text of a pipeline file; `path` is where it comes from.
-pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Config, Problems> {
+pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Config, Unsound> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let (document, errors) = DeTable::parse_recoverable(text);
     let mended = text::without_stops(text, &errors);
@@ -117,29 +141,34 @@ pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Config, P
     let document = document.get_ref();
     let source = SourceText::new(path, text, document);
     let syntax = text::Syntax::new(&source, text, document, &errors);
+    let damaged = syntax.damaged;
     let mut findings = problem::Findings::new(&source, syntax);
     let file = file::read(document, folder, overrides, &mut findings);
-    let resolved = resolve::resolve(file, &source, &mut findings);
-    if let Some(problems) = findings.into_problems(path) {
-        return Err(problems);
+    let resolved = resolve::resolve(&file, &source, &mut findings);
+    let problems = findings.into_problems(path);
+    let plugins = resolve::used_plugins(&file).map(|(name, path)| PluginFile {
+        name: name.into(),
+        path: folder.join(path),
+    });
+    let outside = Outside {
+        plugins: plugins.collect(),
+        kafka: file.kafka,
+        source,
+    };
+    if let Some(problems) = problems {
+        let outside = (!damaged).then(|| Box::new(outside));
+        return Err(Unsound { problems, outside });
     }
     let resolved = resolved.expect("a file that does not resolve has a problem");
     let steps = resolved
         .steps
         .into_iter()
         .map(|(plugin, config)| StepConfig { plugin, config });
-    let plugins = resolved.plugins.into_iter();
-    let plugins = plugins.map(|(name, path)| PluginFile {
-        name,
-        path: folder.join(path),
-    });
     Ok(Config {
         pipeline: resolved.pipeline,
         steps: steps.collect(),
-        plugins: plugins.collect(),
-        kafka: resolved.kafka,
+        outside,
         warnings: resolved.warnings,
-        source,
     })
 }
 

@@ -7,7 +7,6 @@ use millstream_engine::pipeline::{
 };
 
 use super::file::{self, File};
-use super::kafka::KafkaProperties;
 use super::problem::{Findings, Place, Placed, Problem, did_you_mean, nearest};
 use super::text::SourceText;
 use super::value::{NAME_MAX, TOPIC_MAX, is_name};
@@ -15,24 +14,18 @@ use super::value::{NAME_MAX, TOPIC_MAX, is_name};
 /// A pipeline file that fits together.
 pub(super) struct Resolved {
     pub pipeline: Pipeline,
-    /// Parallel to `pipeline.steps`: the plugin's index in `plugins`, and the step's configuration as a JSON object.
+    /// Parallel to `pipeline.steps`: the plugin's index in [`used_plugins`], and the step's configuration as a JSON object.
     pub steps: Vec<(usize, String)>,
-    /// Name and path of the plugins that steps use, in the order of the file.
-    pub plugins: Vec<(String, String)>,
-    pub kafka: KafkaProperties,
     pub warnings: Vec<Problem>,
 }
 
 /// `None` only if something was found.
 pub(super) fn resolve(
-    file: File,
+    file: &File,
     text: &SourceText,
     findings: &mut Findings<'_>,
 ) -> Option<Resolved> {
-    let mut names = Names {
-        file: &file,
-        findings,
-    };
+    let mut names = Names { file, findings };
     names.check_amounts();
     names.check_namespace();
     let topics = names.topics();
@@ -42,22 +35,17 @@ pub(super) fn resolve(
     names.check_targets();
     names.check_shared_targets();
     let order = names.order(&step_inputs);
-    let warnings = warnings(&file, text, [&step_inputs, &sink_inputs], &plugins);
+    let warnings = warnings(file, text, [&step_inputs, &sink_inputs], &plugins);
 
-    let plugins = plugins.into_iter().collect::<Option<Vec<_>>>()?;
     let graph = Graph {
         topics,
         order: order?,
         step_inputs: complete(step_inputs)?,
         sink_inputs: complete(sink_inputs)?,
     };
-    let pipeline = graph.pipeline(&file)?;
-    let (steps, plugins) = used_plugins(&file, &graph.order, &plugins)?;
     Some(Resolved {
-        pipeline,
-        steps,
-        plugins,
-        kafka: file.kafka,
+        pipeline: graph.pipeline(file)?,
+        steps: step_configs(file, &graph.order)?,
         warnings,
     })
 }
@@ -430,22 +418,27 @@ fn warnings(
     list
 }
 
-/// Steps with index and configuration in the order in which they run, and the plugins they use.
-type Used = (Vec<(usize, String)>, Vec<(String, String)>);
+/// Name and path of the plugins that steps use, in the order of the file; those whose path could be read.
+pub(super) fn used_plugins(file: &File) -> impl Iterator<Item = (&str, &str)> {
+    let used = |plugin: &&file::Plugin| {
+        let uses = |name: &Placed<String>| name.value == plugin.name.value;
+        file.steps
+            .iter()
+            .any(|step| step.plugin.as_ref().is_some_and(uses))
+    };
+    let plugins = file.plugins.iter().filter(used);
+    plugins.filter_map(|plugin| Some((plugin.name.value.as_str(), plugin.path.as_deref()?)))
+}
 
-fn used_plugins(file: &File, order: &[usize], plugins: &[usize]) -> Option<Used> {
-    let used: Vec<usize> = (0..file.plugins.len())
-        .filter(|index| plugins.contains(index))
-        .collect();
-    let paths = used.iter().map(|index| {
-        let plugin = &file.plugins[*index];
-        Some((plugin.name.value.clone(), plugin.path.clone()?))
-    });
+/// The steps' plugins, as indices in [`used_plugins`], and configurations, in the order in which the steps run.
+fn step_configs(file: &File, order: &[usize]) -> Option<Vec<(usize, String)>> {
     let steps = order.iter().map(|step| {
-        let plugin = used.iter().position(|index| *index == plugins[*step])?;
-        Some((plugin, file.steps[*step].config.clone()?))
+        let step = &file.steps[*step];
+        let wanted = &step.plugin.as_ref()?.value;
+        let plugin = used_plugins(file).position(|(name, _)| name == wanted)?;
+        Some((plugin, step.config.clone()?))
     });
-    Some((steps.collect::<Option<_>>()?, paths.collect::<Option<_>>()?))
+    steps.collect()
 }
 
 /// The parts of a pipeline, steps still by their place in the file.

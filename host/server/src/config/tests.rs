@@ -46,7 +46,7 @@ topic = "adults"
 
 fn load_text(text: &str) -> Result<Config, String> {
     let path = Path::new("pipeline.toml");
-    parse(text, path, &Overrides::default()).map_err(|problems| problems.to_string())
+    parse(text, path, &Overrides::default()).map_err(|unsound| unsound.problems.to_string())
 }
 
 fn good(text: &str) -> Config {
@@ -129,7 +129,7 @@ fn the_good_file() {
     );
     assert_eq!(config.steps[0].plugin, 0);
     assert_eq!(config.steps[0].config, r#"{"min_age":18}"#);
-    assert_eq!(config.plugins[0].path, Path::new("users.wasm"));
+    assert_eq!(config.outside.plugins[0].path, Path::new("users.wasm"));
     assert_eq!(config.warnings, []);
 }
 
@@ -235,7 +235,7 @@ fn steps_run_after_what_feeds_them_and_otherwise_as_written() {
     assert_eq!(config.pipeline.steps[2].inputs[0].name, "middle.out");
     let plugins: Vec<_> = config.steps.iter().map(|step| step.plugin).collect();
     assert_eq!(plugins, [0, 0, 1, 0]);
-    assert_eq!(config.plugins[1].path, Path::new("/opt/late.wasm"));
+    assert_eq!(config.outside.plugins[1].path, Path::new("/opt/late.wasm"));
     let json = r#"{"a":{"hex":31,"when":"1979-05-27T07:32:00Z"},"z":[1,2.5,"x"]}"#;
     assert_eq!(config.steps[1].config, json);
     assert_eq!(config.steps[2].config, "{}");
@@ -261,7 +261,7 @@ plugin = "users"
         "pipeline.toml:35: steps.unread-too: no step or sink reads what this step puts out",
     ];
     assert_eq!(warnings, expected);
-    assert_eq!(config.plugins.len(), 1);
+    assert_eq!(config.outside.plugins.len(), 1);
 }
 
 #[test]
@@ -293,10 +293,13 @@ topic = "out"
         (config.problem(&["sinks", "out", "inputs[1]"], ""), 13),
         (config.problem(&["sinks", "out", "lookups", "x"], ""), 12),
         (config.problem(&["steps", "parse"], ""), 1),
-        (config.kafka_problem("bootstrap.servers", ""), 3),
-        (config.kafka_problem("fetch.min.bytes", ""), 4),
-        (config.kafka_problem("consumer.fetch.min.bytes", ""), 4),
-        (config.kafka_problem("linger.ms", ""), 2),
+        (config.outside.kafka_problem("bootstrap.servers", ""), 3),
+        (config.outside.kafka_problem("fetch.min.bytes", ""), 4),
+        (
+            config.outside.kafka_problem("consumer.fetch.min.bytes", ""),
+            4,
+        ),
+        (config.outside.kafka_problem("linger.ms", ""), 2),
     ];
     for (problem, line) in lines {
         assert_eq!(problem.line, Some(line), "{problem}");
@@ -309,7 +312,7 @@ fn files_that_can_not_be_read() {
     std::fs::create_dir_all(&folder).expect("a temporary folder");
     let said = |name: &str| {
         let loaded = super::load(&folder.join(name), &Overrides::default());
-        let problems = loaded.expect_err("a bad file").to_string();
+        let problems = loaded.expect_err("a bad file").problems.to_string();
         problems.replace(&format!("{}/", folder.display()), "")
     };
     assert_eq!(
@@ -322,9 +325,10 @@ fn files_that_can_not_be_read() {
     std::fs::write(folder.join("good"), text).expect("a file");
     std::fs::write(folder.join("secret"), "hush\n").expect("a file");
     let config = super::load(&folder.join("good"), &Overrides::default()).expect("a good file");
-    assert_eq!(config.plugins[0].path, folder.join("users.wasm"));
+    assert_eq!(config.outside.plugins[0].path, folder.join("users.wasm"));
     assert!(
         config
+            .outside
             .kafka
             .common()
             .any(|property| property == ("sasl.password", "hush"))

@@ -65,10 +65,7 @@ impl ChangelogReader {
         for map in 0..self.topics.len() {
             for &partition in partitions {
                 let place = (MapId(map), partition);
-                let topic = &self.topics[map];
-                let marks = self.uncommitted.watermarks(topic, partition);
-                let (start, end) =
-                    marks.map_err(|code| format!("{topic} partition {partition}: {code}"))?;
+                let (start, end) = self.bounds(place)?;
                 held.insert(place, self.partition(place, start, end));
             }
         }
@@ -108,10 +105,7 @@ impl ChangelogReader {
     /// Begins the broken partitions anew. They answer nobody until they are restored.
     fn rebuild(&mut self) -> Result<(), String> {
         for &place in &self.broken {
-            let topic = &self.topics[place.0.0];
-            let marks = self.uncommitted.watermarks(topic, place.1);
-            let (start, end) =
-                marks.map_err(|code| format!("{topic} partition {}: {code}", place.1))?;
+            let (start, end) = self.bounds(place)?;
             if let Some(shared) = self.held.get(&place) {
                 *write(shared) = MapPartition::new(self.seed, start, end);
             }
@@ -119,6 +113,13 @@ impl ChangelogReader {
         self.assign(&self.held)?;
         self.broken.clear();
         Ok(())
+    }
+
+    /// Where a changelog starts, and the high watermark that restoring has to reach.
+    fn bounds(&self, (map, partition): MapPlace) -> Result<(i64, i64), String> {
+        let topic = &self.topics[map.0];
+        let marks = self.uncommitted.watermarks(topic, partition);
+        marks.map_err(|code| format!("{topic} partition {partition}: {code}"))
     }
 
     fn partition(&self, place: MapPlace, start: i64, end: i64) -> SharedPartition {

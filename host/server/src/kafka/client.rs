@@ -14,6 +14,10 @@ pub const REQUEST_MAX: Duration = Duration::from_secs(5);
 const SESSION: Duration = Duration::from_secs(8);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
+/// How long a topic may be unknown to the brokers before what is sent to it fails. Topics are there when a worker starts: one that is
+/// not has been deleted, or was made a moment ago.
+pub const PROPAGATION_MAX: Duration = Duration::from_secs(5);
+
 /// How long the broker lets a transaction be open: this many intervals, within these bounds. The longer one is the most that a broker
 /// allows by default (`transaction.max.timeout.ms`), and three times the longest interval.
 const TRANSACTION_INTERVALS: u32 = 4;
@@ -27,7 +31,12 @@ pub struct Clients {
     pub instance: String,
     pub guarantee: Guarantee,
     pub interval: Duration,
-    /// The user's, for consumers and producers.
+    pub properties: Properties,
+}
+
+/// The user's librdkafka properties.
+#[derive(Clone)]
+pub struct Properties {
     pub consumer: Vec<(String, String)>,
     pub producer: Vec<(String, String)>,
 }
@@ -39,23 +48,7 @@ pub struct UnknownProperty {
     pub why: String,
 }
 
-impl Clients {
-    /// The brokers to start from.
-    pub fn bootstrap(&self) -> &str {
-        let named = |(name, _): &&(String, String)| {
-            name == "bootstrap.servers" || name == "metadata.broker.list"
-        };
-        self.producer
-            .iter()
-            .find(named)
-            .map_or("", |(_, servers)| servers)
-    }
-
-    /// The name of a worker's seat: its `transactional.id` and `group.instance.id`.
-    pub fn slot(&self, worker: u32) -> String {
-        format!("{}.{}.{worker}", self.pipeline, self.instance)
-    }
-
+impl Properties {
     /// Properties that librdkafka does not know, or whose values it refuses.
     pub fn refused(&self) -> Vec<UnknownProperty> {
         let all = self.consumer.iter().chain(&self.producer);
@@ -76,8 +69,27 @@ impl Clients {
 
     /// Why librdkafka can't make a client of these properties, though it knows each of them; no broker is asked.
     pub fn unusable(&self) -> Option<String> {
-        let made = self.admin().create::<BaseProducer>();
+        let made = base(&self.producer).create::<BaseProducer>();
         made.err().map(|error| error.to_string())
+    }
+}
+
+impl Clients {
+    /// The brokers to start from.
+    pub fn bootstrap(&self) -> &str {
+        let named = |(name, _): &&(String, String)| {
+            name == "bootstrap.servers" || name == "metadata.broker.list"
+        };
+        self.properties
+            .producer
+            .iter()
+            .find(named)
+            .map_or("", |(_, servers)| servers)
+    }
+
+    /// The name of a worker's seat: its `transactional.id` and `group.instance.id`.
+    pub fn slot(&self, worker: u32) -> String {
+        format!("{}.{}.{worker}", self.pipeline, self.instance)
     }
 
     /// For a member of the group.
@@ -103,7 +115,7 @@ impl Clients {
     /// For a reader outside the group, which assigns itself what it reads. (librdkafka wants a group's name all the same; it is
     /// never joined and nothing is committed to it.)
     pub fn reader(&self, isolation: &str) -> ClientConfig {
-        let mut config = base(&self.consumer);
+        let mut config = base(&self.properties.consumer);
         config
             .set("group.id", &self.pipeline)
             .set("group.protocol", "classic")
@@ -126,7 +138,7 @@ impl Clients {
         batch_bytes_max: usize,
         record_bytes_max: usize,
     ) -> ClientConfig {
-        let mut config = base(&self.producer);
+        let mut config = base(&self.properties.producer);
         config
             .set("client.id", self.slot(worker))
             .set("enable.idempotence", "true")
@@ -140,6 +152,11 @@ impl Clients {
                 .set("transaction.timeout.ms", timeout.as_millis().to_string());
         }
         default(&mut config, "linger.ms", "5");
+        default(
+            &mut config,
+            "topic.metadata.propagation.max.ms",
+            &PROPAGATION_MAX.as_millis().to_string(),
+        );
         default(&mut config, "queue.buffering.max.messages", "500000");
         default(&mut config, "queue.buffering.max.kbytes", "262144");
         let record = record_bytes_max.clamp(1000, 1_000_000_000);
@@ -154,7 +171,7 @@ impl Clients {
 
     /// For questions to the cluster.
     pub fn admin(&self) -> ClientConfig {
-        base(&self.producer)
+        base(&self.properties.producer)
     }
 }
 

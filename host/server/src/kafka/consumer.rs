@@ -187,6 +187,12 @@ impl GroupConsumer {
             || self.native.fatal_error().is_some()
     }
 
+    /// Why the seat is another process's, if that is known.
+    pub fn fenced(&self) -> Option<String> {
+        (self.native.fatal_error() == Some(Code::FencedInstanceId))
+            .then(|| "another process has joined the group in this seat".into())
+    }
+
     /// To be called every few seconds by whoever can't poll. Where the session timed out meanwhile, everything is given up at once:
     /// librdkafka then joins anew, instead of going on under a name that the group takes for an impostor's. Returns whether that was
     /// so; nothing may be committed then.

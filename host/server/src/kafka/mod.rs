@@ -18,7 +18,7 @@ mod verdict;
 
 pub use admin::{Admin, AdminError, StartPlace, TopicFacts};
 pub use changelog::ChangelogReader;
-pub use client::Clients;
+pub use client::{Clients, Properties};
 pub use consumer::{ConsumeError, Consumed, GroupConsumer, Rebalance};
 pub use producer::{Commit, Producer};
 pub use verdict::TransactionError;

@@ -4,6 +4,7 @@
 //! Invariants: a producer that was in any abort, in a commit that failed, or in one whose end was sent more than once is never used
 //! again (the engine says so; the worker drops it and makes another); everything here is called by one thread.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -18,6 +19,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka_sys::{self as sys, RDKafkaErrorCode as Code};
 
 use super::callbacks::{millis, on_error, on_log};
+use super::client::PROPAGATION_MAX;
 use super::native::GroupMetadata;
 use super::verdict::{self, Stage, TransactionError};
 
@@ -232,7 +234,7 @@ impl Producer {
 
     /// Waits until all that was sent has been delivered. `look` is called every now and then, and says when to give up.
     pub fn flush(&self, look: &dyn Fn() -> bool) -> Result<(), String> {
-        let give_up = Instant::now() + ROOM_MAX;
+        let began = Instant::now();
         loop {
             // SAFETY: the client is alive.
             let code = unsafe { sys::rd_kafka_flush(self.native, millis(SLICE)) };
@@ -240,7 +242,14 @@ impl Producer {
             match code {
                 sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => return Ok(()),
                 _ if look() => return Err("the partitions were lost".into()),
-                _ if Instant::now() < give_up => {}
+                _ if began.elapsed() > PROPAGATION_MAX
+                    && let Some(topic) = self.missing() =>
+                {
+                    return Err(format!(
+                        "what is for topic \"{topic}\" can't be delivered: the topic does not exist any more"
+                    ));
+                }
+                _ if began.elapsed() < ROOM_MAX => {}
                 code => {
                     return Err(format!(
                         "the records could not be delivered: {}",
@@ -249,6 +258,30 @@ impl Producer {
                 }
             }
         }
+    }
+
+    /// A topic of ours that the brokers don't know.
+    fn missing(&self) -> Option<Cow<'_, str>> {
+        let is_missing = |&&topic: &&*mut sys::rd_kafka_topic_t| {
+            let mut metadata: *const sys::rd_kafka_metadata_t = ptr::null();
+            // SAFETY: client and topic are alive; the answer, if there is one, is one topic's, and is given back after the look.
+            unsafe {
+                let millis = millis(SLICE);
+                let code = sys::rd_kafka_metadata(self.native, 0, topic, &raw mut metadata, millis);
+                if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                    return false;
+                }
+                let answered = (*metadata).topic_cnt == 1;
+                let missing = answered
+                    && (*(*metadata).topics).err
+                        == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+                sys::rd_kafka_metadata_destroy(metadata);
+                missing
+            }
+        };
+        let topic = self.topics.iter().find(is_missing)?;
+        // SAFETY: a topic's name lives as long as the topic.
+        Some(unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(*topic)) }.to_string_lossy())
     }
 
     /// Commits the open transaction with these offsets. `look` is called every now and then, and says when to give up before the

@@ -110,6 +110,9 @@ fn worker_status(pipeline: &Pipeline, number: usize, status: &WorkerStatus) -> V
             "reason": stopped.reason,
         })
     });
+    let retrying = status.retrying.as_ref();
+    let retrying =
+        retrying.map(|retrying| json!({ "epochs": retrying.epochs, "reason": retrying.reason }));
     let tally = &status.tally;
     let sinks = pipeline.sinks.iter().zip(&tally.sent).map(|(sink, sent)| {
         let (kind, target) = match &sink.target {
@@ -123,6 +126,7 @@ fn worker_status(pipeline: &Pipeline, number: usize, status: &WorkerStatus) -> V
         "state": phase,
         "partitions": held.collect::<Vec<_>>(),
         "stopped": stopped.collect::<Vec<_>>(),
+        "retrying": retrying,
         "records": tally.records,
         "bytes": tally.bytes,
         "failures": tally.failures,

@@ -9,7 +9,9 @@ const BROKERS: &str = "bootstrap.servers = \"localhost:9092\"\n";
 
 /// The properties of a `[kafka]` table with brokers and these lines.
 fn properties(lines: &str) -> KafkaProperties {
-    good(&edit(BROKERS, &format!("{BROKERS}{lines}"))).kafka
+    good(&edit(BROKERS, &format!("{BROKERS}{lines}")))
+        .outside
+        .kafka
 }
 
 fn shown<'a>(list: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
@@ -87,7 +89,7 @@ fn brokers_from_the_command_line() {
     let renamed = edit("bootstrap.servers", "metadata.broker.list");
     for text in [GOOD, &without, &renamed] {
         let config = parse(text, Path::new("pipeline.toml"), &overrides).expect("a good file");
-        let list: Vec<_> = config.kafka.producer().collect();
+        let list: Vec<_> = config.outside.kafka.producer().collect();
         assert_eq!(list, [("bootstrap.servers", "other:9092")]);
     }
 }
