@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
+/// How often there is a look around meanwhile.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// How long things are still tried once the process was asked to end.
 const STOPPING_MAX: Duration = Duration::from_secs(10);
 
@@ -15,7 +18,8 @@ const STOPPING_MAX: Duration = Duration::from_secs(10);
 #[error("the process was asked to end")]
 pub struct Stopping;
 
-/// Tries until it succeeds, saying so; once the process is to end, for a short while only. `between` is called before each new try.
+/// Tries until it succeeds, saying so; once the process is to end, for a short while only. `between` is called every now and then
+/// between two tries.
 pub fn insist<T>(
     stop: &AtomicBool,
     what: &str,
@@ -37,8 +41,11 @@ pub fn insist<T>(
             }
         }
         tracing::warn!("{what}: {why}; trying again in {back_off:?}");
-        std::thread::sleep(back_off);
-        between();
+        let until = Instant::now() + back_off;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            std::thread::sleep(left.min(LOOK));
+            between();
+        }
         back_off = (back_off * 2).min(BACK_OFF_MAX);
     }
 }

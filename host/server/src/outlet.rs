@@ -92,8 +92,8 @@ impl Outlet {
     }
 
     fn init(&self, producer: &Producer, between: &dyn Fn()) -> Result<(), TransactionError> {
-        const TRIES: u32 = 4;
-        const TRY: Duration = Duration::from_secs(5);
+        const TRIES: u32 = 40;
+        const TRY: Duration = Duration::from_millis(500);
         if self.clients.guarantee == Guarantee::AtLeastOnce {
             return Ok(());
         }

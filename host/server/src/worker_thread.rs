@@ -347,6 +347,7 @@ impl Loop {
         let until = Instant::now() + pause;
         while Instant::now() < until && !self.seat.stop.load(Ordering::Relaxed) {
             std::thread::sleep(IDLE);
+            self.look_after_seat();
         }
         let producer = self
             .seat
@@ -356,7 +357,7 @@ impl Loop {
         Ok(())
     }
 
-    /// To be called every few seconds by what keeps this thread from polling.
+    /// To be called twice a second by what keeps this thread from polling.
     fn look_after_seat(&self) {
         if self.consumer.look_after_seat()
             && let Some(changelogs) = &self.changelogs
@@ -469,7 +470,7 @@ impl Loop {
         }
     }
 
-    /// Whether the partitions are others' by now. To be asked every few seconds by what keeps this thread from polling.
+    /// Whether the partitions are others' by now. To be asked twice a second by what keeps this thread from polling.
     fn is_lost(&self) -> bool {
         self.look_after_seat();
         self.consumer.is_lost()

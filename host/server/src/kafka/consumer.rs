@@ -193,7 +193,7 @@ impl GroupConsumer {
             .then(|| "another process has joined the group in this seat".into())
     }
 
-    /// To be called every few seconds by whoever can't poll. Where the session timed out meanwhile, everything is given up at once:
+    /// To be called twice a second by whoever can't poll. Where the session timed out meanwhile, everything is given up at once:
     /// librdkafka then joins anew, instead of going on under a name that the group takes for an impostor's. Returns whether that was
     /// so; nothing may be committed then.
     pub fn look_after_seat(&self) -> bool {

@@ -23,8 +23,12 @@ use super::client::PROPAGATION_MAX;
 use super::native::GroupMetadata;
 use super::verdict::{self, Stage, TransactionError};
 
-/// How long one call may take before we look around and make it again.
-const SLICE: Duration = Duration::from_secs(2);
+/// How long one call may take before we look around and make it again: a session that times out meanwhile has to be noticed before
+/// the brokers are back.
+const SLICE: Duration = Duration::from_millis(500);
+
+/// How long a commit takes before that is said, and between sayings.
+const LONG: Duration = Duration::from_secs(2);
 
 /// How long a commit is tried before it is in doubt, or, where its end was never sent, given up.
 const COMMIT_MAX: Duration = Duration::from_secs(15);
@@ -260,28 +264,18 @@ impl Producer {
         }
     }
 
-    /// A topic of ours that the brokers don't know.
+    /// A topic of ours that the brokers say they don't know. They are not waited for.
     fn missing(&self) -> Option<Cow<'_, str>> {
-        let is_missing = |&&topic: &&*mut sys::rd_kafka_topic_t| {
-            let mut metadata: *const sys::rd_kafka_metadata_t = ptr::null();
-            // SAFETY: client and topic are alive; the answer, if there is one, is one topic's, and is given back after the look.
-            unsafe {
-                let millis = millis(SLICE);
-                let code = sys::rd_kafka_metadata(self.native, 0, topic, &raw mut metadata, millis);
-                if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    return false;
-                }
-                let answered = (*metadata).topic_cnt == 1;
-                let missing = answered
-                    && (*(*metadata).topics).err
-                        == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-                sys::rd_kafka_metadata_destroy(metadata);
-                missing
+        for &topic in &self.topics {
+            // SAFETY: client and topic are alive.
+            let exists = unsafe { exists(self.native, topic)? };
+            if !exists {
+                // SAFETY: a topic's name lives as long as the topic.
+                let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(topic)) };
+                return Some(name.to_string_lossy());
             }
-        };
-        let topic = self.topics.iter().find(is_missing)?;
-        // SAFETY: a topic's name lives as long as the topic.
-        Some(unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(*topic)) }.to_string_lossy())
+        }
+        None
     }
 
     /// Commits the open transaction with these offsets. `look` is called every now and then, and says when to give up before the
@@ -379,15 +373,40 @@ impl std::fmt::Debug for Producer {
     }
 }
 
+/// Whether the brokers know a topic; none where they don't answer.
+///
+/// # Safety
+///
+/// Both are alive, and the topic is the client's.
+unsafe fn exists(native: *mut sys::rd_kafka_t, topic: *mut sys::rd_kafka_topic_t) -> Option<bool> {
+    let mut metadata: *const sys::rd_kafka_metadata_t = ptr::null();
+    // SAFETY: the caller vouches for client and topic; the answer, if there is one, is given back after the look.
+    unsafe {
+        let code = sys::rd_kafka_metadata(native, 0, topic, &raw mut metadata, millis(SLICE));
+        if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        let missing = (*metadata).topic_cnt == 1
+            && (*(*metadata).topics).err
+                == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+        sys::rd_kafka_metadata_destroy(metadata);
+        Some(!missing)
+    }
+}
+
 /// Makes a call again, as long as librdkafka says that it may be and nobody gives up.
 fn insist(
     give_up: impl Fn() -> bool,
     mut call: impl FnMut() -> Result<(), TransactionError>,
 ) -> Result<(), TransactionError> {
+    let mut said = Instant::now();
     loop {
         match call() {
             Err(error) if error.retriable && !give_up() => {
-                tracing::info!(target: "millstream::kafka", "the commit takes long: {error}");
+                if said.elapsed() > LONG {
+                    said = Instant::now();
+                    tracing::info!(target: "millstream::kafka", "the commit takes long: {error}");
+                }
             }
             result => return result,
         }
