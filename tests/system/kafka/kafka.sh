@@ -136,9 +136,10 @@ format() { # NODE_DIR
     "${scram[@]}") >"$1/format.log" 2>&1 || { cat "$1/format.log" >&2; return 1; }
 }
 
-kill_after_owner() { # OWNER NODE_DIR
-  while [[ -d /proc/$1 ]] && alive "$2"; do sleep 1; done
-  if alive "$2"; then kill -9 "$(<"$2/pid")"; fi
+# The broker's process may not be java yet when this begins: that it isn't `alive` says nothing here.
+kill_after_owner() { # OWNER NODE_DIR PID
+  while [[ -d /proc/$1 && -d /proc/$3 ]]; do sleep 1; done
+  if [[ ! -d /proc/$1 ]] && alive "$2" && [[ $(<"$2/pid") == "$3" ]]; then kill -9 "$3"; fi
 }
 
 launch() { # NODE_DIR CLASSPATH
@@ -147,7 +148,7 @@ launch() { # NODE_DIR CLASSPATH
   setsid java "-Xmx${KAFKA_HEAP:-768m}" ${KAFKA_JVM:-} -Dlog4j2.level=info -cp "$2" kafka.Kafka "$1/server.properties" \
     </dev/null >>"$1/log" 2>&1 &
   echo $! >"$1/pid"
-  if [[ -n ${KAFKA_OWNER:-} ]]; then kill_after_owner "$KAFKA_OWNER" "$1" </dev/null >/dev/null 2>&1 & fi
+  if [[ -n ${KAFKA_OWNER:-} ]]; then kill_after_owner "$KAFKA_OWNER" "$1" $! </dev/null >/dev/null 2>&1 & fi
 }
 
 start() { # PORT DIR [BROKERS]
