@@ -1,7 +1,9 @@
 //! The `millstream` binary: acts on what the engine decides. Adapters (`kafka`, `wasm`, `query`, `config`) don't know each other;
 //! `load`, `topics`, `worker_thread`, `supervisor` and `cli` join them.
 
+mod changelogs;
 mod cli;
+mod cluster;
 mod config;
 mod directory;
 mod failure_log;

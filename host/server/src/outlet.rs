@@ -12,13 +12,13 @@ use millstream_engine::record::{Headers, Record};
 use millstream_engine::state::overlay::Change;
 use millstream_engine::task::run::{Output, SinkLimits};
 
+use crate::cluster::{Cluster, InitError, Producer};
 use crate::insist::{Stopping, insist};
-use crate::kafka::{Clients, Producer, TransactionError};
 
 /// Everything that a worker's producer is made of.
 #[derive(Clone, Debug)]
-pub struct Outlet {
-    pub clients: Clients,
+pub struct Outlet<C> {
+    pub cluster: C,
     pub worker: u32,
     /// The producer's topics: those of the topic sinks, then the changelogs.
     topics: Vec<String>,
@@ -38,9 +38,9 @@ pub enum OpenError {
     Refused(String),
 }
 
-impl Outlet {
+impl<C: Cluster> Outlet<C> {
     /// `limits` is parallel to the pipeline's sinks.
-    pub fn new(clients: &Clients, worker: u32, pipeline: &Pipeline, limits: &[SinkLimits]) -> Self {
+    pub fn new(cluster: &C, worker: u32, pipeline: &Pipeline, limits: &[SinkLimits]) -> Self {
         let mut topics = Vec::new();
         let mut add = |topic: String| {
             topics.push(topic);
@@ -58,7 +58,7 @@ impl Outlet {
         let bytes = limits.iter().map(|limit| limit.record_bytes_max);
         let record_bytes = (bytes.clone().min().unwrap_or(0), bytes.max().unwrap_or(0));
         Self {
-            clients: clients.clone(),
+            cluster: cluster.clone(),
             worker,
             topics,
             sinks,
@@ -77,38 +77,41 @@ impl Outlet {
 
     /// A producer in its seat. Tries until there is one; `between` is called now and then meanwhile. The seat's last producer must be
     /// gone: it might still send what it was asked to.
-    pub fn open(&self, stop: &AtomicBool, between: &dyn Fn()) -> Result<Producer, OpenError> {
-        let (smallest, largest) = self.record_bytes;
-        let config = self.clients.producer(self.worker, smallest, largest);
+    pub fn open(&self, stop: &AtomicBool, between: &dyn Fn()) -> Result<C::Producer, OpenError> {
         let opened = insist(stop, "initialising the producer", between, || {
-            let producer = Producer::new(&config, &self.topics)?;
+            let (worker, bytes) = (self.worker, self.record_bytes);
+            let producer = self.cluster.producer(worker, &self.topics, bytes)?;
             match self.init(&producer, between) {
                 Ok(()) => Ok(Ok(producer)),
-                Err(error) if error.is_refused() => Ok(Err(error)),
-                Err(error) => Err(error.to_string()),
+                Err(InitError::Refused(why)) => Ok(Err(why)),
+                Err(InitError::Again(why) | InitError::Failed(why)) => Err(why),
             }
         })?;
-        opened.map_err(|error| OpenError::Refused(error.to_string()))
+        opened.map_err(OpenError::Refused)
     }
 
-    fn init(&self, producer: &Producer, between: &dyn Fn()) -> Result<(), TransactionError> {
+    fn init(&self, producer: &C::Producer, between: &dyn Fn()) -> Result<(), InitError> {
         const TRIES: u32 = 40;
         const TRY: Duration = Duration::from_millis(500);
-        if self.clients.guarantee == Guarantee::AtLeastOnce {
+        if self.cluster.guarantee() == Guarantee::AtLeastOnce {
             return Ok(());
         }
         let mut result = Ok(());
         for _ in 0..TRIES {
             result = producer.init(TRY);
             match &result {
-                Err(error) if error.retriable => between(),
+                Err(InitError::Again(_)) => between(),
                 _ => return result,
             }
         }
         result
     }
 
-    pub fn send_change(&self, producer: &mut Producer, change: &Change<'_>) -> Result<(), String> {
+    pub fn send_change(
+        &self,
+        producer: &mut C::Producer,
+        change: &Change<'_>,
+    ) -> Result<(), String> {
         let none = Headers::default();
         let record = Record {
             key: Some(change.key),
@@ -126,12 +129,12 @@ impl Outlet {
 
 /// Where topic sinks' records go.
 #[derive(Debug)]
-pub struct Sending<'a> {
-    pub producer: &'a mut Producer,
-    pub outlet: &'a Outlet,
+pub struct Sending<'a, C: Cluster> {
+    pub producer: &'a mut C::Producer,
+    pub outlet: &'a Outlet<C>,
 }
 
-impl Output for Sending<'_> {
+impl<C: Cluster> Output for Sending<'_, C> {
     fn send(&mut self, sink: SinkId, record: &Record<'_>) -> Result<(), String> {
         let topic = self.outlet.sinks[sink.0].expect("the engine sends only what goes to topics");
         self.producer.send(topic, None, record)

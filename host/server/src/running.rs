@@ -9,8 +9,8 @@ use millstream_engine::task::TopicPartition;
 use millstream_engine::task::run::Broken;
 use millstream_engine::worker::{Effect, Event, Slot, Worker};
 
+use crate::cluster::{Cluster, Producer as _};
 use crate::failure_log::FailureLog;
-use crate::kafka::Producer;
 use crate::outlet::{Outlet, Sending};
 use crate::wasm::Steps;
 
@@ -18,19 +18,19 @@ use crate::wasm::Steps;
 const PRODUCER: &str = "a producer is replaced in one go";
 
 /// What running records takes, beside the engine.
-pub struct Running {
+pub struct Running<C: Cluster> {
     /// None only while it is being replaced.
-    pub producer: Option<Producer>,
+    pub producer: Option<C::Producer>,
     pub steps: Steps,
-    pub outlet: Outlet,
+    pub outlet: Outlet<C>,
     pub failures: FailureLog,
     /// A task has stopped since somebody looked last.
     pub stopped: bool,
 }
 
-impl Running {
-    pub fn producer(&self) -> &Producer {
-        self.producer.as_ref().expect(PRODUCER)
+impl<C: Cluster> Running<C> {
+    pub fn producer(&mut self) -> &mut C::Producer {
+        self.producer.as_mut().expect(PRODUCER)
     }
 
     /// Ends the task whose records can't be had.

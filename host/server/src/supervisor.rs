@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use millstream_engine::tally::Tally;
 use millstream_engine::worker::Setup;
 
+use crate::cluster::{Admin as _, AdminError, Cluster, StartPlace};
 use crate::config::{Config, Problems};
 use crate::directory::Directory;
-use crate::kafka::{Admin, AdminError, Producer, StartPlace};
-use crate::load;
+use crate::kafka::Clients;
 use crate::outlet::{OpenError, Outlet};
 use crate::query::{Served, Server};
 use crate::seat_lock::{LockError, SeatLock};
 use crate::status;
 use crate::topics::{self, Topics, TopicsError};
-use crate::wasm::{Runtime, StepPlugin};
+use crate::wasm::StepPlugin;
 use crate::worker_thread::{self, Seat, WorkerError};
 
 /// How long workers may take to commit and end once they were asked to.
@@ -69,34 +69,41 @@ impl From<TopicsError> for Failure {
     }
 }
 
-/// Runs until `stop` is set and all is committed, or until a worker fails.
+/// Runs on a real Kafka, until `stop` is set and all is committed, or until a worker fails.
 pub fn run(
     config: &Config,
-    runtime: &Runtime,
+    steps: &Arc<Vec<StepPlugin>>,
+    clients: &Clients,
     options: &Options,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
-    let _ticker = runtime.start_ticker().map_err(|source| Failure::System {
-        what: "a thread".into(),
-        source,
-    })?;
-    let (clients, steps) = load::all(config, runtime, &options.instance)?;
-    let bootstrap = clients.bootstrap();
-    let mut lock = SeatLock::take(&config.pipeline.name, &options.instance, bootstrap)?;
+    let name = &config.pipeline.name;
+    let mut lock = SeatLock::take(name, &options.instance, clients.bootstrap())?;
+    run_on(clients, Some(&mut lock), config, steps, options, stop)
+}
+
+/// The same on any cluster. The seats' lock is for those that other processes can reach.
+pub fn run_on<C: Cluster>(
+    cluster: &C,
+    lock: Option<&mut SeatLock>,
+    config: &Config,
+    steps: &Arc<Vec<StepPlugin>>,
+    options: &Options,
+    stop: &Arc<AtomicBool>,
+) -> Result<(), Failure> {
     let (server, listener) = Server::bind(options.http).map_err(|source| Failure::System {
         what: format!("HTTP can't listen on {}", options.http),
         source,
     })?;
-    let admin = Admin::new(&clients)?;
-    match admin.connect(bootstrap, options.connect_timeout, || {
-        stop.load(Ordering::Relaxed)
-    }) {
+    let admin = cluster.admin()?;
+    let stopping = || stop.load(Ordering::Relaxed);
+    match admin.connect(options.connect_timeout, stopping) {
         Err(AdminError::Stopped) => return Ok(()),
         connected => connected?,
     }
     let topics = topics::prepare(config, &admin)?;
-    let outlet = Outlet::new(&clients, 0, &config.pipeline, &topics.limits);
-    let producers = match open_seats(&outlet, options.workers, &mut lock, stop) {
+    let outlet = Outlet::new(cluster, 0, &config.pipeline, &topics.limits);
+    let producers = match open_seats(&outlet, options.workers, lock, stop) {
         Err(OpenError::Stopping(_)) => return Ok(()),
         opened => opened?,
     };
@@ -105,7 +112,7 @@ pub fn run(
         .iter()
         .map(|(topic, at, start)| (topic.as_str(), *at, *start));
     let starts: Vec<StartPlace<'_>> = starts.collect();
-    match admin.resolve_starts(&starts, || stop.load(Ordering::Relaxed)) {
+    match admin.resolve_starts(&starts, stopping) {
         Err(AdminError::Stopped) => return Ok(()),
         settled => settled?,
     }
@@ -124,7 +131,7 @@ pub fn run(
         directory: Arc::default(),
         workers: statuses.collect(),
     };
-    let workers = start_workers(&outlet, producers, &served, &topics, &steps, stop)?;
+    let workers = start_workers(&outlet, producers, &served, &topics, steps, stop)?;
     Server::serve(listener, served).map_err(|source| Failure::System {
         what: "HTTP can't be served".into(),
         source,
@@ -135,14 +142,17 @@ pub fn run(
 
 /// A producer for every worker, before anything is read: that ends what an earlier life of these seats left open, which would hide
 /// offsets and records until its time-out. An earlier life may have had more workers; their seats are ended too.
-fn open_seats(
-    outlet: &Outlet,
+fn open_seats<C: Cluster>(
+    outlet: &Outlet<C>,
     workers: u32,
-    lock: &mut SeatLock,
+    mut lock: Option<&mut SeatLock>,
     stop: &Arc<AtomicBool>,
-) -> Result<Vec<Producer>, OpenError> {
-    let seats = lock.workers_before().max(workers);
-    lock.note_workers(seats);
+) -> Result<Vec<C::Producer>, OpenError> {
+    let before = lock.as_mut().map_or(0, |lock| lock.workers_before());
+    let seats = before.max(workers);
+    if let Some(lock) = &mut lock {
+        lock.note_workers(seats);
+    }
     let mut producers = Vec::new();
     for worker in 0..seats {
         let producer = outlet.of(worker).open(stop, &|| ())?;
@@ -150,15 +160,17 @@ fn open_seats(
             producers.push(producer);
         }
     }
-    lock.note_workers(workers);
+    if let Some(lock) = lock {
+        lock.note_workers(workers);
+    }
     Ok(producers)
 }
 
 type Worker = JoinHandle<Result<(), WorkerError>>;
 
-fn start_workers(
-    outlet: &Outlet,
-    producers: Vec<Producer>,
+fn start_workers<C: Cluster>(
+    outlet: &Outlet<C>,
+    producers: Vec<C::Producer>,
     served: &Served,
     topics: &Topics,
     steps: &Arc<Vec<StepPlugin>>,

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use millstream_engine::pipeline::{MapId, Start, Target, TopicId};
 use millstream_engine::task::run::SinkLimits;
 
+use crate::cluster::{Admin, AdminError, TopicFacts};
 use crate::config::{Config, Problem, Problems};
-use crate::kafka::{Admin, AdminError, TopicFacts};
 
 /// Topics as the pipeline uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum TopicsError {
 }
 
 /// Checks all topics and makes the changelogs that are missing.
-pub fn prepare(config: &Config, admin: &Admin) -> Result<Topics, TopicsError> {
+pub fn prepare(config: &Config, admin: &impl Admin) -> Result<Topics, TopicsError> {
     let pipeline = &config.pipeline;
     let changelogs: Vec<String> = (0..pipeline.maps.len())
         .map(|map| pipeline.changelog(MapId(map)))

@@ -15,12 +15,13 @@ use millstream_engine::task::TopicPartition;
 use millstream_engine::task::run::Broken;
 use millstream_engine::worker::{CommittedOffset, Effect, End, Event, Setup, Slot, Worker};
 
+use crate::changelogs::Changelogs;
+use crate::cluster::{
+    Cluster, Consumable as _, ConsumeError, Consumed, Member, Producer as _, Reader, Rebalance,
+};
 use crate::directory::Directory;
 use crate::failure_log::FailureLog;
 use crate::insist::{Stopping, insist};
-use crate::kafka::{
-    ChangelogReader, Commit, ConsumeError, Consumed, GroupConsumer, Producer, Rebalance,
-};
 use crate::outlet::{OpenError, Outlet};
 use crate::running::Running;
 use crate::status::{Phase, Retrying, SharedStatus};
@@ -38,10 +39,10 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What a worker thread is given.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Seat<C> {
     pub setup: Setup,
     pub steps: Arc<Vec<StepPlugin>>,
-    pub outlet: Outlet,
+    pub outlet: Outlet<C>,
     pub directory: Arc<Directory>,
     pub status: SharedStatus,
     pub stop: Arc<AtomicBool>,
@@ -83,7 +84,7 @@ impl From<OpenError> for Halt {
 }
 
 /// Runs until the worker is asked to stop or can't go on. The producer is the seat's.
-pub fn run(seat: Seat, producer: Producer) -> Result<(), WorkerError> {
+pub fn run<C: Cluster>(seat: Seat<C>, producer: C::Producer) -> Result<(), WorkerError> {
     let status = Arc::clone(&seat.status);
     let result = Loop::start(seat, producer).and_then(|mut worker| worker.run());
     status.lock().expect("nobody panics with it held").phase = Phase::Ended;
@@ -93,12 +94,12 @@ pub fn run(seat: Seat, producer: Producer) -> Result<(), WorkerError> {
     }
 }
 
-struct Loop {
-    seat: Seat,
+struct Loop<C: Cluster> {
+    seat: Seat<C>,
     engine: Worker,
-    consumer: GroupConsumer,
-    changelogs: Option<ChangelogReader>,
-    running: Running,
+    consumer: C::Member,
+    changelogs: Option<Changelogs<C::Reader>>,
+    running: Running<C>,
     began: Instant,
     status_due: Instant,
     stopping: bool,
@@ -107,7 +108,7 @@ struct Loop {
 }
 
 /// What queries may still ask must be folded still: whatever ends the loop, its partitions leave the directory.
-impl Drop for Loop {
+impl<C: Cluster> Drop for Loop<C> {
     fn drop(&mut self) {
         if let Some(changelogs) = &self.changelogs {
             self.seat.directory.remove(changelogs.held());
@@ -115,8 +116,8 @@ impl Drop for Loop {
     }
 }
 
-impl Loop {
-    fn start(seat: Seat, producer: Producer) -> Result<Self, Halt> {
+impl<C: Cluster> Loop<C> {
+    fn start(seat: Seat<C>, producer: C::Producer) -> Result<Self, Halt> {
         let pipeline = &seat.setup.pipeline;
         let failed = |why: String| Halt::Failed(WorkerError::Failed(why));
         let maps = 0..pipeline.maps.len();
@@ -126,12 +127,11 @@ impl Loop {
             .iter()
             .map(|topic| topic.topic.clone())
             .collect();
-        let consumer = GroupConsumer::join(&seat.outlet.clients, seat.setup.worker, &topics)
-            .map_err(failed)?;
-        let reader = (!changelogs.is_empty())
-            .then(|| ChangelogReader::new(&seat.outlet.clients, changelogs, seat.setup.run))
-            .transpose()
-            .map_err(failed)?;
+        let cluster = &seat.outlet.cluster;
+        let consumer = cluster.join(seat.setup.worker, &topics).map_err(failed)?;
+        let reader = (!changelogs.is_empty()).then(|| cluster.reader());
+        let reader = reader.transpose().map_err(failed)?;
+        let run = seat.setup.run;
         let running = Running {
             producer: Some(producer),
             steps: Steps::new(Arc::clone(&seat.steps)),
@@ -143,7 +143,7 @@ impl Loop {
         Ok(Self {
             engine: Worker::new(seat.setup.clone()),
             consumer,
-            changelogs: reader,
+            changelogs: reader.map(|reader| Changelogs::new(reader, changelogs, run)),
             running,
             began: now,
             status_due: now,
@@ -176,7 +176,7 @@ impl Loop {
         if idle || self.engine.is_due(now) {
             self.run_waiting()?;
         }
-        if let Err(why) = self.running.producer().poll(Duration::ZERO)
+        if let Err(why) = self.running.producer().poll()
             && self.engine.is_open()
         {
             self.broken(Broken::Output(why))?;
@@ -298,7 +298,7 @@ impl Loop {
     fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Halt> {
         match effect {
             Effect::Begin => {
-                self.running.begin(self.seat.outlet.clients.guarantee);
+                self.running.begin(self.seat.outlet.cluster.guarantee());
                 Ok(None)
             }
             Effect::Commit => {
@@ -359,12 +359,7 @@ impl Loop {
 
     /// To be called twice a second by what keeps this thread from polling.
     fn look_after_seat(&self) {
-        if self.consumer.look_after_seat()
-            && let Some(changelogs) = &self.changelogs
-        {
-            // Somebody else may be changing these partitions already.
-            self.seat.directory.remove(changelogs.held());
-        }
+        look_after_seat(&self.consumer, &self.changelogs, &self.seat.directory);
     }
 
     fn commit(&mut self) -> Verdict {
@@ -437,7 +432,8 @@ impl Loop {
     /// Errors are reasons to abort: nobody has asked for the transaction's end.
     fn try_commit(&mut self) -> Result<Verdict, String> {
         self.running.send_changes(&self.engine)?;
-        if let Err(why) = self.running.producer().flush(&|| self.is_lost()) {
+        let is_lost = || is_lost(&self.consumer, &self.changelogs, &self.seat.directory);
+        if let Err(why) = self.running.producer().flush(&is_lost) {
             let refusal = self.running.producer().refusal();
             return Ok(refusal.map_or(Verdict::Aborted(why), Verdict::Fatal));
         }
@@ -446,34 +442,20 @@ impl Loop {
         let (offsets, metadata) = self
             .engine
             .offsets_to_commit(|at| positions.get(&at).copied());
-        let offsets = self.consumer.offsets(&offsets, &metadata);
-        match self.seat.outlet.clients.guarantee {
+        match self.seat.outlet.cluster.guarantee() {
             Guarantee::AtLeastOnce => {
-                self.consumer
-                    .commit(&offsets)
-                    .map_err(|code| code.to_string())?;
+                self.consumer.commit(&offsets, &metadata)?;
                 Ok(Verdict::Committed(Sends::Once))
             }
             Guarantee::ExactlyOnce => {
-                let group = self.consumer.group();
-                let group = group.ok_or("the group does not count this worker in")?;
-                if self.is_lost() {
+                let commit = self.consumer.commit_of(&offsets, &metadata)?;
+                if is_lost() {
                     // What the group says of us now may be of a later life than these records.
                     return Err("the partitions were lost".into());
                 }
-                let commit = Commit {
-                    offsets: &offsets,
-                    group: &group,
-                };
-                Ok(self.running.producer().commit(&commit, &|| self.is_lost()))
+                Ok(self.running.producer().commit(&commit, &is_lost))
             }
         }
-    }
-
-    /// Whether the partitions are others' by now. To be asked twice a second by what keeps this thread from polling.
-    fn is_lost(&self) -> bool {
-        self.look_after_seat();
-        self.consumer.is_lost()
     }
 
     fn read_offsets(&self, places: &[TopicPartition]) -> Result<Vec<CommittedOffset>, Halt> {
@@ -560,7 +542,7 @@ impl Loop {
 
     fn fenced(&self, why: String) -> Halt {
         Halt::Failed(WorkerError::Fenced {
-            slot: self.seat.outlet.clients.slot(self.seat.setup.worker),
+            slot: self.seat.outlet.cluster.seat(self.seat.setup.worker),
             why,
         })
     }
@@ -586,4 +568,27 @@ impl Loop {
         status.tally.clone_from(self.engine.tally());
         status.retrying = self.retrying().cloned();
     }
+}
+
+fn look_after_seat<M: Member, R: Reader>(
+    member: &M,
+    changelogs: &Option<Changelogs<R>>,
+    directory: &Directory,
+) {
+    if member.look_after_seat()
+        && let Some(changelogs) = changelogs
+    {
+        // Somebody else may be changing these partitions already.
+        directory.remove(changelogs.held());
+    }
+}
+
+/// Whether the partitions are others' by now. To be asked twice a second by what keeps a worker from polling.
+fn is_lost<M: Member, R: Reader>(
+    member: &M,
+    changelogs: &Option<Changelogs<R>>,
+    directory: &Directory,
+) -> bool {
+    look_after_seat(member, changelogs, directory);
+    member.is_lost()
 }

@@ -14,7 +14,7 @@ use crate::config::{self, Config, Overrides};
 use crate::load;
 use crate::supervisor::{self, Failure, Options};
 use crate::telemetry::{self, LogFormat};
-use crate::wasm::Runtime;
+use crate::wasm::{Runtime, Ticker};
 
 const FAILED: u8 = 1;
 const MISCONFIGURED: u8 = 2;
@@ -107,21 +107,20 @@ fn run(
 ) -> Result<(), Failure> {
     let runtime = runtime()?;
     let config = read(pipeline, bootstrap, &runtime)?;
+    let _ticker = start_ticker(&runtime)?;
+    let (clients, steps) = load::all(&config, &runtime, &options.instance)?;
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(&stop).map_err(|source| Failure::System {
         what: "signals can't be caught".into(),
         source,
     })?;
-    supervisor::run(&config, &runtime, options, &stop)
+    supervisor::run(&config, &steps, &clients, options, &stop)
 }
 
 fn check(pipeline: &std::path::Path) -> Result<(), Failure> {
     let runtime = runtime()?;
     let config = read(pipeline, None, &runtime)?;
-    let _ticker = runtime.start_ticker().map_err(|source| Failure::System {
-        what: "a thread".into(),
-        source,
-    })?;
+    let _ticker = start_ticker(&runtime)?;
     load::all(&config, &runtime, "check")?;
     println!(
         "{}: pipeline \"{}\" is sound",
@@ -133,6 +132,13 @@ fn check(pipeline: &std::path::Path) -> Result<(), Failure> {
 
 fn runtime() -> Result<Runtime, Failure> {
     Runtime::new().map_err(|error| Failure::Runtime(format!("{error:#}")))
+}
+
+fn start_ticker(runtime: &Runtime) -> Result<Ticker, Failure> {
+    runtime.start_ticker().map_err(|source| Failure::System {
+        what: "a thread".into(),
+        source,
+    })
 }
 
 fn finish(result: Result<(), Failure>) -> ExitCode {

@@ -17,6 +17,7 @@ use millstream_engine::pipeline::Start;
 
 use super::client::{Clients, REQUEST_MAX};
 use super::native::{NativeConsumer, list};
+use crate::cluster::{self, AdminError, StartPlace, TopicFacts};
 
 /// How long one try to reach the cluster takes: connecting goes on behind it.
 const CONNECT_TRY: Duration = Duration::from_secs(1);
@@ -25,113 +26,30 @@ const CONNECT_TRY: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
 pub struct Admin {
+    bootstrap: String,
     client: AdminClient<DefaultClientContext>,
     reader: NativeConsumer,
     runtime: tokio::runtime::Runtime,
 }
 
-/// A topic as the cluster has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicFacts {
-    pub partitions: u32,
-    /// `max.message.bytes`.
-    pub record_bytes_max: usize,
-    pub cleanup_policy: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AdminError {
-    #[error("{bootstrap} can't be reached: {why}")]
-    Unreachable { bootstrap: String, why: String },
-    #[error("{0}")]
-    Refused(String),
-    #[error("the process was asked to end")]
-    Stopped,
-}
-
-/// A partition of a source topic and where its source starts.
-pub type StartPlace<'a> = (&'a str, u32, Start);
-
 impl Admin {
     pub fn new(clients: &Clients) -> Result<Self, AdminError> {
         let client = clients
-            .admin()
+            .admin_config()
             .create()
             .map_err(|error: KafkaError| refused(&error))?;
-        let reader =
-            NativeConsumer::new(&clients.reader("read_committed")).map_err(AdminError::Refused)?;
+        let reader = NativeConsumer::new(&clients.reader_config("read_committed"))
+            .map_err(AdminError::Refused)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| AdminError::Refused(error.to_string()))?;
         Ok(Self {
+            bootstrap: clients.bootstrap().to_owned(),
             client,
             reader,
             runtime,
         })
-    }
-
-    /// Waits until the cluster answers, saying so; for at most `patience`, if there is one.
-    pub fn connect(
-        &self,
-        bootstrap: &str,
-        patience: Option<Duration>,
-        stopping: impl Fn() -> bool,
-    ) -> Result<(), AdminError> {
-        let began = Instant::now();
-        let mut back_off = Duration::from_millis(250);
-        loop {
-            let asked = self.client.inner().fetch_metadata(None, CONNECT_TRY);
-            let Err(error) = asked else { return Ok(()) };
-            let why = error.to_string();
-            if patience.is_some_and(|patience| began.elapsed() >= patience) {
-                return Err(AdminError::Unreachable {
-                    bootstrap: bootstrap.into(),
-                    why,
-                });
-            }
-            tracing::warn!("{bootstrap} can't be reached ({why}); trying again in {back_off:?}");
-            let left = patience.map_or(back_off, |patience| {
-                patience.saturating_sub(began.elapsed())
-            });
-            let until = Instant::now() + back_off.min(left);
-            while Instant::now() < until {
-                if stopping() {
-                    return Err(AdminError::Stopped);
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            back_off = (back_off * 2).min(BACK_OFF_MAX);
-        }
-    }
-
-    /// Those of the topics that exist.
-    pub fn topics<'a>(
-        &self,
-        names: impl IntoIterator<Item = &'a str>,
-    ) -> Result<BTreeMap<String, TopicFacts>, AdminError> {
-        let metadata = self
-            .client
-            .inner()
-            .fetch_metadata(None, REQUEST_MAX)
-            .map_err(|error| refused(&error))?;
-        let mut facts = BTreeMap::new();
-        for name in names {
-            let topic = metadata.topics().iter().find(|topic| topic.name() == name);
-            let Some(topic) = topic.filter(|topic| !topic.partitions().is_empty()) else {
-                continue;
-            };
-            let partitions = u32::try_from(topic.partitions().len())
-                .expect("Kafka numbers partitions in 31 bits");
-            facts.insert(
-                name.to_owned(),
-                TopicFacts {
-                    partitions,
-                    ..self.settings(name)?
-                },
-            );
-        }
-        Ok(facts)
     }
 
     fn settings(&self, name: &str) -> Result<TopicFacts, AdminError> {
@@ -164,64 +82,6 @@ impl Admin {
             }
         }
         Ok(facts)
-    }
-
-    /// Makes a changelog topic. One that exists already, made by another instance a moment ago, is fine.
-    pub fn create_changelog(&self, name: &str, partitions: u32) -> Result<(), AdminError> {
-        let partitions = i32::try_from(partitions).expect("Kafka numbers partitions in 31 bits");
-        // -1: as many replicas as the cluster's default.
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1))
-            .set("cleanup.policy", "compact");
-        let made = self
-            .runtime
-            .block_on(self.client.create_topics([&topic], &options()));
-        for result in made.map_err(|error| refused(&error))? {
-            match result {
-                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
-                Err((name, code)) => {
-                    return Err(AdminError::Refused(format!(
-                        "topic {name} can't be made: {code}"
-                    )));
-                }
-            }
-        }
-        let give_up = Instant::now() + Duration::from_secs(30);
-        while !self.topics([name])?.contains_key(name) {
-            if Instant::now() > give_up {
-                return Err(AdminError::Refused(format!(
-                    "topic {name} was made, but does not appear"
-                )));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
-    }
-
-    /// Commits where sources begin whose topics the group has never committed an offset of: all partitions of all such topics at
-    /// once. Partitions that are added later have no committed offset then, and begin at their beginning.
-    pub fn resolve_starts(
-        &self,
-        places: &[StartPlace<'_>],
-        stopping: impl Fn() -> bool,
-    ) -> Result<(), AdminError> {
-        const PAUSE: Duration = Duration::from_millis(500);
-        let give_up = Instant::now() + Duration::from_secs(120);
-        loop {
-            let error = match self.try_resolve_starts(places) {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            if stopping() {
-                return Err(AdminError::Stopped);
-            }
-            if Instant::now() > give_up {
-                return Err(AdminError::Refused(format!(
-                    "the start of the sources can't be settled: {error}"
-                )));
-            }
-            tracing::info!("settling where the sources start: {error}; trying again");
-            std::thread::sleep(PAUSE);
-        }
     }
 
     fn try_resolve_starts(&self, places: &[StartPlace<'_>]) -> Result<(), String> {
@@ -257,6 +117,124 @@ impl Admin {
         self.reader
             .commit(&list(starts))
             .map_err(|code| code.to_string())
+    }
+}
+
+impl cluster::Admin for Admin {
+    fn connect(
+        &self,
+        patience: Option<Duration>,
+        stopping: impl Fn() -> bool,
+    ) -> Result<(), AdminError> {
+        let bootstrap = &self.bootstrap;
+        let began = Instant::now();
+        let mut back_off = Duration::from_millis(250);
+        loop {
+            let asked = self.client.inner().fetch_metadata(None, CONNECT_TRY);
+            let Err(error) = asked else { return Ok(()) };
+            let why = error.to_string();
+            if patience.is_some_and(|patience| began.elapsed() >= patience) {
+                return Err(AdminError::Unreachable {
+                    bootstrap: bootstrap.clone(),
+                    why,
+                });
+            }
+            tracing::warn!("{bootstrap} can't be reached ({why}); trying again in {back_off:?}");
+            let left = patience.map_or(back_off, |patience| {
+                patience.saturating_sub(began.elapsed())
+            });
+            let until = Instant::now() + back_off.min(left);
+            while Instant::now() < until {
+                if stopping() {
+                    return Err(AdminError::Stopped);
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            back_off = (back_off * 2).min(BACK_OFF_MAX);
+        }
+    }
+
+    fn topics<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<BTreeMap<String, TopicFacts>, AdminError> {
+        let metadata = self
+            .client
+            .inner()
+            .fetch_metadata(None, REQUEST_MAX)
+            .map_err(|error| refused(&error))?;
+        let mut facts = BTreeMap::new();
+        for name in names {
+            let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+            let Some(topic) = topic.filter(|topic| !topic.partitions().is_empty()) else {
+                continue;
+            };
+            let partitions = u32::try_from(topic.partitions().len())
+                .expect("Kafka numbers partitions in 31 bits");
+            facts.insert(
+                name.to_owned(),
+                TopicFacts {
+                    partitions,
+                    ..self.settings(name)?
+                },
+            );
+        }
+        Ok(facts)
+    }
+
+    fn create_changelog(&self, name: &str, partitions: u32) -> Result<(), AdminError> {
+        let partitions = i32::try_from(partitions).expect("Kafka numbers partitions in 31 bits");
+        // -1: as many replicas as the cluster's default.
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1))
+            .set("cleanup.policy", "compact");
+        let made = self
+            .runtime
+            .block_on(self.client.create_topics([&topic], &options()));
+        for result in made.map_err(|error| refused(&error))? {
+            match result {
+                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+                Err((name, code)) => {
+                    return Err(AdminError::Refused(format!(
+                        "topic {name} can't be made: {code}"
+                    )));
+                }
+            }
+        }
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while !self.topics([name])?.contains_key(name) {
+            if Instant::now() > give_up {
+                return Err(AdminError::Refused(format!(
+                    "topic {name} was made, but does not appear"
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn resolve_starts(
+        &self,
+        places: &[StartPlace<'_>],
+        stopping: impl Fn() -> bool,
+    ) -> Result<(), AdminError> {
+        const PAUSE: Duration = Duration::from_millis(500);
+        let give_up = Instant::now() + Duration::from_secs(120);
+        loop {
+            let error = match self.try_resolve_starts(places) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if stopping() {
+                return Err(AdminError::Stopped);
+            }
+            if Instant::now() > give_up {
+                return Err(AdminError::Refused(format!(
+                    "the start of the sources can't be settled: {error}"
+                )));
+            }
+            tracing::info!("settling where the sources start: {error}; trying again");
+            std::thread::sleep(PAUSE);
+        }
     }
 }
 

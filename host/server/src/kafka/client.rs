@@ -7,6 +7,12 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
+use super::admin::Admin;
+use super::consumer::{Commit, GroupConsumer};
+use super::producer::Producer;
+use super::reader::Reader;
+use crate::cluster::{AdminError, Cluster};
+
 /// How long one request to the cluster may take before it is tried again.
 pub const REQUEST_MAX: Duration = Duration::from_secs(5);
 
@@ -87,17 +93,12 @@ impl Clients {
             .map_or("", |(_, servers)| servers)
     }
 
-    /// The name of a worker's seat: its `transactional.id` and `group.instance.id`.
-    pub fn slot(&self, worker: u32) -> String {
-        format!("{}.{}.{worker}", self.pipeline, self.instance)
-    }
-
     /// For a member of the group.
-    pub fn member(&self, worker: u32) -> ClientConfig {
-        let mut config = self.reader("read_committed");
+    pub fn member_config(&self, worker: u32) -> ClientConfig {
+        let mut config = self.reader_config("read_committed");
         config
-            .set("group.instance.id", self.slot(worker))
-            .set("client.id", self.slot(worker))
+            .set("group.instance.id", self.seat(worker))
+            .set("client.id", self.seat(worker))
             .set("partition.assignment.strategy", "range");
         default(
             &mut config,
@@ -114,7 +115,7 @@ impl Clients {
 
     /// For a reader outside the group, which assigns itself what it reads. (librdkafka wants a group's name all the same; it is
     /// never joined and nothing is committed to it.)
-    pub fn reader(&self, isolation: &str) -> ClientConfig {
+    pub fn reader_config(&self, isolation: &str) -> ClientConfig {
         let mut config = base(&self.properties.consumer);
         config
             .set("group.id", &self.pipeline)
@@ -132,7 +133,7 @@ impl Clients {
 
     /// For a worker's producer. `batch_bytes_max` keeps its requests within what the smallest of its topics takes,
     /// `record_bytes_max` is what the largest does.
-    pub fn producer(
+    fn producer_config(
         &self,
         worker: u32,
         batch_bytes_max: usize,
@@ -140,7 +141,7 @@ impl Clients {
     ) -> ClientConfig {
         let mut config = base(&self.properties.producer);
         config
-            .set("client.id", self.slot(worker))
+            .set("client.id", self.seat(worker))
             .set("enable.idempotence", "true")
             .set("delivery.report.only.error", "true")
             .set("partitioner", "murmur2_random");
@@ -148,7 +149,7 @@ impl Clients {
             let timeout =
                 (self.interval * TRANSACTION_INTERVALS).clamp(TRANSACTION_MIN, TRANSACTION_MAX);
             config
-                .set("transactional.id", self.slot(worker))
+                .set("transactional.id", self.seat(worker))
                 .set("transaction.timeout.ms", timeout.as_millis().to_string());
         }
         default(&mut config, "linger.ms", "5");
@@ -170,8 +171,45 @@ impl Clients {
     }
 
     /// For questions to the cluster.
-    pub fn admin(&self) -> ClientConfig {
+    pub fn admin_config(&self) -> ClientConfig {
         base(&self.properties.producer)
+    }
+}
+
+impl Cluster for Clients {
+    type Admin = Admin;
+    type Member = GroupConsumer;
+    type Producer = Producer;
+    type Reader = Reader;
+    type Commit = Commit;
+
+    fn guarantee(&self) -> Guarantee {
+        self.guarantee
+    }
+
+    fn seat(&self, worker: u32) -> String {
+        format!("{}.{}.{worker}", self.pipeline, self.instance)
+    }
+
+    fn admin(&self) -> Result<Admin, AdminError> {
+        Admin::new(self)
+    }
+
+    fn join(&self, worker: u32, topics: &[String]) -> Result<GroupConsumer, String> {
+        GroupConsumer::join(self, worker, topics)
+    }
+
+    fn producer(
+        &self,
+        worker: u32,
+        topics: &[String],
+        (smallest, largest): (usize, usize),
+    ) -> Result<Producer, String> {
+        Producer::new(&self.producer_config(worker, smallest, largest), topics)
+    }
+
+    fn reader(&self) -> Result<Reader, String> {
+        Reader::new(self)
     }
 }
 

@@ -18,6 +18,7 @@ use rdkafka_sys::{self as sys, RDKafkaErrorCode as Code};
 use super::callbacks::{millis, on_error, on_log};
 use super::client::REQUEST_MAX;
 use super::verdict::TransactionError;
+use crate::cluster::Consumable;
 
 /// How many records one call takes out of librdkafka's queue.
 const FETCH_MAX: usize = 1024;
@@ -94,30 +95,30 @@ impl<'a> RecordRef<'a> {
     pub fn partition(&self) -> i32 {
         self.message.partition
     }
+}
 
-    pub fn offset(&self) -> i64 {
+impl Consumable for RecordRef<'_> {
+    fn offset(&self) -> i64 {
         self.message.offset
     }
 
-    /// Milliseconds since 1970; -1 for none.
-    pub fn timestamp(&self) -> i64 {
+    fn timestamp(&self) -> i64 {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is alive, `kind` is ours.
         unsafe { sys::rd_kafka_message_timestamp(self.message, &raw mut kind) }
     }
 
-    pub fn key(&self) -> Option<&'a [u8]> {
+    fn key(&self) -> Option<&[u8]> {
         // SAFETY: the message owns `key_len` bytes there, or the pointer is null.
         unsafe { bytes(self.message.key, self.message.key_len) }
     }
 
-    pub fn value(&self) -> Option<&'a [u8]> {
+    fn value(&self) -> Option<&[u8]> {
         // SAFETY: the message owns `len` bytes there, or the pointer is null.
         unsafe { bytes(self.message.payload, self.message.len) }
     }
 
-    /// Name and value of each header.
-    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+    fn headers(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is alive; the headers stay its own. On an error (no headers) nothing is written.
         let code = unsafe { sys::rd_kafka_message_headers(self.message, &raw mut headers) };

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use millstream_engine::commit::verdict::{Sends, Verdict};
 use millstream_engine::record::Record;
-use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka_sys::{self as sys, RDKafkaErrorCode as Code};
 
 use super::callbacks::{millis, on_error, on_log};
 use super::client::PROPAGATION_MAX;
-use super::native::GroupMetadata;
+use super::consumer::Commit;
 use super::verdict::{self, Stage, TransactionError};
+use crate::cluster::{self, InitError};
 
 /// How long one call may take before we look around and make it again: a session that times out meanwhile has to be noticed before
 /// the brokers are back.
@@ -70,13 +70,6 @@ struct Failed {
     refused: bool,
 }
 
-/// How the offsets of an epoch are committed.
-#[derive(Debug)]
-pub struct Commit<'a> {
-    pub offsets: &'a TopicPartitionList,
-    pub group: &'a GroupMetadata,
-}
-
 impl Producer {
     /// # Errors
     ///
@@ -102,56 +95,6 @@ impl Producer {
             producer.topics.push(topic);
         }
         Ok(producer)
-    }
-
-    /// Takes the transactional.id, and ends what whoever had it before left open. To be called again after a retriable error.
-    pub fn init(&self, timeout: Duration) -> Result<(), TransactionError> {
-        // SAFETY: the client is alive; the error object is taken over.
-        unsafe {
-            TransactionError::check(sys::rd_kafka_init_transactions(
-                self.native,
-                millis(timeout),
-            ))
-        }
-    }
-
-    pub fn begin(&self) -> Result<(), TransactionError> {
-        self.shared.ends_sent.store(0, Ordering::SeqCst);
-        // SAFETY: the client is alive; the error object is taken over.
-        unsafe { TransactionError::check(sys::rd_kafka_begin_transaction(self.native)) }
-    }
-
-    /// Queues a copy of a record; the partition is the key's where none is given.
-    ///
-    /// # Errors
-    ///
-    /// Why it, or one queued before, can't be delivered.
-    pub fn send(
-        &mut self,
-        topic: usize,
-        partition: Option<u32>,
-        record: &Record<'_>,
-    ) -> Result<(), String> {
-        self.fill_arguments(topic, partition, record);
-        let give_up = Instant::now() + ROOM_MAX;
-        loop {
-            // SAFETY: the client is alive; every argument points at something that outlives the call, which copies it.
-            let sent = unsafe {
-                let error = sys::rd_kafka_produceva(
-                    self.native,
-                    self.arguments.as_ptr(),
-                    self.arguments.len(),
-                );
-                TransactionError::check(error)
-            };
-            match sent {
-                Ok(()) => return Ok(()),
-                Err(error) if error.code == Code::QueueFull && Instant::now() < give_up => {
-                    self.poll(Duration::from_millis(5))?;
-                }
-                Err(error) => return Err(error.to_string()),
-            }
-        }
     }
 
     fn fill_arguments(&mut self, topic: usize, partition: Option<u32>, record: &Record<'_>) {
@@ -215,20 +158,6 @@ impl Producer {
         }
     }
 
-    /// Serves librdkafka's callbacks.
-    ///
-    /// # Errors
-    ///
-    /// The first delivery that failed.
-    pub fn poll(&self, timeout: Duration) -> Result<(), String> {
-        // SAFETY: the client is alive.
-        unsafe { sys::rd_kafka_poll(self.native, millis(timeout)) };
-        match &*self.failed() {
-            Some(failed) => Err(failed.why.clone()),
-            None => Ok(()),
-        }
-    }
-
     fn failed(&self) -> std::sync::MutexGuard<'_, Option<Failed>> {
         self.shared
             .failed
@@ -236,13 +165,108 @@ impl Producer {
             .expect("nobody panics with it held")
     }
 
-    /// Waits until all that was sent has been delivered. `look` is called every now and then, and says when to give up.
-    pub fn flush(&self, look: &dyn Fn() -> bool) -> Result<(), String> {
+    /// A topic of ours that the brokers say they don't know. They are not waited for.
+    fn missing(&self) -> Option<Cow<'_, str>> {
+        for &topic in &self.topics {
+            // SAFETY: client and topic are alive.
+            let exists = unsafe { exists(self.native, topic)? };
+            if !exists {
+                // SAFETY: a topic's name lives as long as the topic.
+                let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(topic)) };
+                return Some(name.to_string_lossy());
+            }
+        }
+        None
+    }
+
+    fn ends_sent(&self) -> u32 {
+        self.shared.ends_sent.load(Ordering::SeqCst)
+    }
+
+    fn begin_transaction(&self) -> Result<(), TransactionError> {
+        // SAFETY: the client is alive; the error object is taken over.
+        unsafe { TransactionError::check(sys::rd_kafka_begin_transaction(self.native)) }
+    }
+
+    /// Serves librdkafka's callbacks.
+    ///
+    /// # Errors
+    ///
+    /// The first delivery that failed.
+    fn serve(&self, timeout: Duration) -> Result<(), String> {
+        // SAFETY: the client is alive.
+        unsafe { sys::rd_kafka_poll(self.native, millis(timeout)) };
+        match &*self.failed() {
+            Some(failed) => Err(failed.why.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl cluster::Producer for Producer {
+    type Commit = Commit;
+
+    fn init(&self, timeout: Duration) -> Result<(), InitError> {
+        // SAFETY: the client is alive; the error object is taken over.
+        let result = unsafe {
+            let error = sys::rd_kafka_init_transactions(self.native, millis(timeout));
+            TransactionError::check(error)
+        };
+        result.map_err(|error| {
+            let why = error.to_string();
+            if error.is_refused() {
+                InitError::Refused(why)
+            } else if error.retriable {
+                InitError::Again(why)
+            } else {
+                InitError::Failed(why)
+            }
+        })
+    }
+
+    fn begin(&self) -> Result<(), String> {
+        self.shared.ends_sent.store(0, Ordering::SeqCst);
+        self.begin_transaction().map_err(|error| error.to_string())
+    }
+
+    fn send(
+        &mut self,
+        topic: usize,
+        partition: Option<u32>,
+        record: &Record<'_>,
+    ) -> Result<(), String> {
+        self.fill_arguments(topic, partition, record);
+        let give_up = Instant::now() + ROOM_MAX;
+        loop {
+            // SAFETY: the client is alive; every argument points at something that outlives the call, which copies it.
+            let sent = unsafe {
+                let error = sys::rd_kafka_produceva(
+                    self.native,
+                    self.arguments.as_ptr(),
+                    self.arguments.len(),
+                );
+                TransactionError::check(error)
+            };
+            match sent {
+                Ok(()) => return Ok(()),
+                Err(error) if error.code == Code::QueueFull && Instant::now() < give_up => {
+                    self.serve(Duration::from_millis(5))?;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    fn poll(&self) -> Result<(), String> {
+        self.serve(Duration::ZERO)
+    }
+
+    fn flush(&mut self, look: &dyn Fn() -> bool) -> Result<(), String> {
         let began = Instant::now();
         loop {
             // SAFETY: the client is alive.
             let code = unsafe { sys::rd_kafka_flush(self.native, millis(SLICE)) };
-            self.poll(Duration::ZERO)?;
+            self.poll()?;
             match code {
                 sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => return Ok(()),
                 _ if look() => return Err("the partitions were lost".into()),
@@ -264,23 +288,7 @@ impl Producer {
         }
     }
 
-    /// A topic of ours that the brokers say they don't know. They are not waited for.
-    fn missing(&self) -> Option<Cow<'_, str>> {
-        for &topic in &self.topics {
-            // SAFETY: client and topic are alive.
-            let exists = unsafe { exists(self.native, topic)? };
-            if !exists {
-                // SAFETY: a topic's name lives as long as the topic.
-                let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(topic)) };
-                return Some(name.to_string_lossy());
-            }
-        }
-        None
-    }
-
-    /// Commits the open transaction with these offsets. `look` is called every now and then, and says when to give up before the
-    /// end was asked for.
-    pub fn commit(&self, commit: &Commit<'_>, look: &dyn Fn() -> bool) -> Verdict {
+    fn commit(&mut self, commit: &Commit, look: &dyn Fn() -> bool) -> Verdict {
         let give_up = Instant::now() + COMMIT_MAX;
         if commit.offsets.count() > 0 {
             let (offsets, group) = (commit.offsets.ptr(), commit.group.as_ptr());
@@ -326,22 +334,16 @@ impl Producer {
         }
     }
 
-    /// Why Kafka will never take what this producer writes, if it said so. To be asked after a send or a flush in an open
-    /// transaction has failed, and only then.
-    pub fn refusal(&self) -> Option<String> {
+    fn refusal(&self) -> Option<String> {
         if let Some(failed) = self.failed().as_ref().filter(|failed| failed.refused) {
             return Some(failed.why.clone());
         }
         // Where a partition could not be added to the transaction, its records are just purged. What was wrong is told to
         // whoever asks for something that needs another state; this changes nothing.
-        match self.begin() {
+        match self.begin_transaction() {
             Err(error) if error.is_refused() => Some(error.to_string()),
             _ => None,
         }
-    }
-
-    fn ends_sent(&self) -> u32 {
-        self.shared.ends_sent.load(Ordering::SeqCst)
     }
 }
 

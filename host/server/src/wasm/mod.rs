@@ -10,5 +10,6 @@ mod limits;
 mod plugin;
 mod steps;
 
+pub use deadline::Ticker;
 pub use plugin::{LoadError, Needs, Plugin, Runtime};
 pub use steps::{StepPlugin, Steps};

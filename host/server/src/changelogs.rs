@@ -1,8 +1,8 @@
-//! Folds the committed changelogs of a worker's map partitions, at start and ever after, through a consumer outside the group.
+//! Folds the committed changelogs of a worker's map partitions, at start and ever after, through a reader outside the group.
 //!
 //! Live update and restore are the same reading. Invariant: a partition counts as restored when everything up to the high watermark
-//! that a read_uncommitted client saw at assignment has been read; what read_committed reports as the end would let a dead writer's
-//! open transaction hide committed changes.
+//! of the moment it was taken has been read; what a reader of committed records sees as the end would let a dead writer's open
+//! transaction hide committed changes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
@@ -10,10 +10,8 @@ use std::time::{Duration, Instant};
 
 use millstream_engine::pipeline::MapId;
 use millstream_engine::state::restore::{MapPartition, Phase};
-use rdkafka_sys::RDKafkaErrorCode as Code;
 
-use super::client::Clients;
-use super::native::{ErrorRef, NativeConsumer, Polled, list};
+use crate::cluster::{Read, Reader};
 use crate::directory::{MapPlace, SharedPartition};
 
 /// How long a partition that has something to read may stand still before its reading is begun again. librdkafka has been seen to
@@ -24,9 +22,8 @@ const STANDSTILL_MAX: Duration = Duration::from_secs(10);
 const REBUILD_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
-pub struct ChangelogReader {
-    committed: NativeConsumer,
-    uncommitted: NativeConsumer,
+pub struct Changelogs<R> {
+    reader: R,
     /// Changelog topics by `MapId`.
     topics: Vec<String>,
     seed: u64,
@@ -40,14 +37,10 @@ pub struct ChangelogReader {
     behind: BTreeMap<MapPlace, Instant>,
 }
 
-impl ChangelogReader {
-    pub fn new(clients: &Clients, topics: Vec<String>, seed: u64) -> Result<Self, String> {
-        let mut committed = clients.reader("read_committed");
-        committed.set("enable.partition.eof", "true");
-        let uncommitted = clients.reader("read_uncommitted");
-        Ok(Self {
-            committed: NativeConsumer::new(&committed)?,
-            uncommitted: NativeConsumer::new(&uncommitted)?,
+impl<R: Reader> Changelogs<R> {
+    pub fn new(reader: R, topics: Vec<String>, seed: u64) -> Self {
+        Self {
+            reader,
             topics,
             seed,
             held: BTreeMap::new(),
@@ -55,7 +48,7 @@ impl ChangelogReader {
             broken: Vec::new(),
             rebuild_due: Instant::now(),
             behind: BTreeMap::new(),
-        })
+        }
     }
 
     /// Takes these partition numbers of every map. To be called after the stable offsets of the inputs were read. Can be called
@@ -69,8 +62,8 @@ impl ChangelogReader {
                 held.insert(place, self.partition(place, start, end));
             }
         }
-        self.assign(&held)?;
         self.held = held;
+        self.assign()?;
         self.parked.clear();
         self.broken.clear();
         let now = Instant::now();
@@ -88,18 +81,16 @@ impl ChangelogReader {
         }
     }
 
-    /// Reads these partitions' changelogs, each from where its fold stands.
-    fn assign(&self, held: &BTreeMap<MapPlace, SharedPartition>) -> Result<(), String> {
-        let positions = held.iter().map(|(&(map, partition), shared)| {
+    /// Reads what is held, each from where its fold stands.
+    fn assign(&mut self) -> Result<(), String> {
+        let places = self.held.iter().map(|(&(map, partition), shared)| {
             (
                 self.topics[map.0].as_str(),
                 partition,
-                Some(read(shared).position()),
+                read(shared).position(),
             )
         });
-        self.committed
-            .assign(&list(positions))
-            .map_err(|code| code.to_string())
+        self.reader.assign(&places.collect::<Vec<_>>())
     }
 
     /// Begins the broken partitions anew. They answer nobody until they are restored.
@@ -110,16 +101,13 @@ impl ChangelogReader {
                 *write(shared) = MapPartition::new(self.seed, start, end);
             }
         }
-        self.assign(&self.held)?;
+        self.assign()?;
         self.broken.clear();
         Ok(())
     }
 
-    /// Where a changelog starts, and the high watermark that restoring has to reach.
     fn bounds(&self, (map, partition): MapPlace) -> Result<(i64, i64), String> {
-        let topic = &self.topics[map.0];
-        let marks = self.uncommitted.watermarks(topic, partition);
-        marks.map_err(|code| format!("{topic} partition {partition}: {code}"))
+        self.reader.bounds(&self.topics[map.0], partition)
     }
 
     fn partition(&self, place: MapPlace, start: i64, end: i64) -> SharedPartition {
@@ -137,7 +125,7 @@ impl ChangelogReader {
 
     /// Gives all partitions up, keeping their contents until it is known which of them come back.
     pub fn park(&mut self) -> Result<(), String> {
-        self.committed.unassign().map_err(|code| code.to_string())?;
+        self.reader.assign(&[])?;
         self.parked = std::mem::take(&mut self.held);
         self.behind.clear();
         Ok(())
@@ -151,60 +139,28 @@ impl ChangelogReader {
     pub fn poll(&mut self) {
         let (topics, held, broken) = (&self.topics, &self.held, &mut self.broken);
         let mut moved: Vec<MapPlace> = Vec::new();
-        let find = |topic: &str, partition: i32| {
-            let map = MapId(topics.iter().position(|known| known == topic)?);
-            let place = (map, u32::try_from(partition).ok()?);
-            held.get(&place).map(|shared| (place, shared))
-        };
-        self.committed.poll(Duration::ZERO, |polled| match polled {
-            Polled::Record(record) => {
-                let Some((place, shared)) = find(record.topic(), record.partition()) else {
-                    return;
-                };
-                if broken.contains(&place) {
-                    return;
-                }
-                if moved.last() != Some(&place) {
-                    moved.push(place);
-                }
-                let mut partition = write(shared);
-                if record.offset() < partition.position() {
-                    // Handed out before the reading was begun again.
-                    return;
-                }
-                match record.key() {
-                    Some(key) => partition.fold(record.offset(), key, record.value()),
-                    None => partition.advance(record.offset() + 1),
-                }
+        self.reader.poll(|(topic, partition), polled| {
+            let Some(map) = topics.iter().position(|known| known == topic) else {
+                return;
+            };
+            let place = (MapId(map), partition);
+            let Some(shared) = held.get(&place).filter(|_| !broken.contains(&place)) else {
+                return;
+            };
+            if moved.last() != Some(&place) {
+                moved.push(place);
             }
-            Polled::End {
-                topic,
-                partition,
-                offset,
-            } => {
-                if let Some((place, shared)) = find(topic, partition)
-                    && !broken.contains(&place)
-                {
-                    moved.push(place);
-                    write(shared).advance(offset);
-                }
-            }
-            Polled::Error(ErrorRef {
-                code, text, place, ..
-            }) => {
-                tracing::warn!(target: "millstream::kafka", "changelog: {text} ({code:?})");
-                let unreadable = matches!(
-                    code,
-                    Code::AutoOffsetReset
-                        | Code::OffsetOutOfRange
-                        | Code::BadMessage
-                        | Code::BadCompression
-                );
-                let place = place
-                    .filter(|_| unreadable)
-                    .and_then(|(topic, partition)| find(topic, partition));
-                if let Some((place, shared)) = place {
-                    *write(shared) = MapPartition::new(self.seed, 0, i64::MAX);
+            let mut partition = write(shared);
+            match polled {
+                // Handed out before the reading was begun again.
+                Read::Record { offset, .. } if offset < partition.position() => {}
+                Read::Record { offset, key, value } => match key {
+                    Some(key) => partition.fold(offset, key, value),
+                    None => partition.advance(offset + 1),
+                },
+                Read::End(offset) => partition.advance(offset),
+                Read::Unreadable => {
+                    *partition = MapPartition::new(self.seed, 0, i64::MAX);
                     broken.push(place);
                 }
             }
@@ -247,7 +203,7 @@ impl ChangelogReader {
                 "a changelog has not moved for {STANDSTILL_MAX:?}: reading it again from there"
             );
             self.behind.values_mut().for_each(|since| *since = now);
-            if let Err(why) = self.assign(&self.held) {
+            if let Err(why) = self.assign() {
                 tracing::warn!("it can't be read again yet: {why}");
             }
         }

@@ -1,0 +1,280 @@
+//! What Millstream needs of Kafka, as traits. librdkafka's clients have them (`kafka`) and so has the broker in memory (`embedded`):
+//! everything above runs on either without knowing which.
+//!
+//! Invariant of both: what is read is committed; a time-out is never taken for an answer.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use millstream_engine::commit::verdict::Verdict;
+use millstream_engine::pipeline::{Guarantee, Start};
+use millstream_engine::record::Record;
+use millstream_engine::task::TopicPartition;
+
+/// A Kafka, as one pipeline's instance sees it: makes its clients.
+pub trait Cluster: Clone + Debug + Send + Sync + 'static {
+    type Admin: Admin;
+    type Member: Member<Commit = Self::Commit> + Debug;
+    type Producer: Producer<Commit = Self::Commit> + Debug + Send + 'static;
+    type Reader: Reader + Debug;
+    /// Offsets with all that it takes to commit them.
+    type Commit;
+
+    fn guarantee(&self) -> Guarantee;
+
+    /// The name of a worker's seat: its `transactional.id` and `group.instance.id`.
+    fn seat(&self, worker: u32) -> String;
+
+    fn admin(&self) -> Result<Self::Admin, AdminError>;
+
+    /// Joins the group in the seat of a worker. The index of a topic is its `TopicId`.
+    fn join(&self, worker: u32, topics: &[String]) -> Result<Self::Member, String>;
+
+    /// For these topics, whose smallest and largest `max.message.bytes` are given. To be initialised before it is used.
+    fn producer(
+        &self,
+        worker: u32,
+        topics: &[String],
+        record_bytes: (usize, usize),
+    ) -> Result<Self::Producer, String>;
+
+    fn reader(&self) -> Result<Self::Reader, String>;
+}
+
+/// A worker's seat in the consumer group: records in, positions and offsets out, and what the group wants.
+///
+/// A rebalance is answered with `assign` or `unassign`; until then the partitions are still the worker's, unless they are lost.
+pub trait Member {
+    type Record<'a>: Consumable;
+    type Commit;
+
+    /// Hands out what is there, waiting for the first record at most `timeout`. Returns how many came.
+    fn poll(
+        &mut self,
+        timeout: Duration,
+        each: impl FnMut(TopicPartition, Consumed<'_, Self::Record<'_>>),
+    ) -> Result<usize, ConsumeError>;
+
+    /// What the group wanted since the last call, in order.
+    fn rebalances(&mut self) -> Vec<Rebalance>;
+
+    /// Answers an assignment: reads these partitions from these offsets on, whether or not they were paused in an earlier one.
+    fn assign(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), String>;
+
+    /// Answers a revocation: gives all partitions up.
+    fn unassign(&mut self) -> Result<(), String>;
+
+    /// Whether what was assigned is others' by now, or this client can't be used any more.
+    fn is_lost(&self) -> bool;
+
+    /// Why the seat is another process's, if that is known.
+    fn fenced(&self) -> Option<String>;
+
+    /// To be called twice a second by whoever can't poll. Where the session timed out meanwhile, everything is given up at once.
+    /// Returns whether that was so; nothing may be committed then.
+    fn look_after_seat(&self) -> bool;
+
+    /// Goes back to these offsets. What was fetched before does not come any more; what was paused is read again.
+    fn seek(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), String>;
+
+    fn pause(&mut self, places: &[TopicPartition]) -> Result<(), String>;
+
+    /// The stable committed offsets. Fails, to be asked again, while a transaction has offsets pending.
+    fn committed(&self, places: &[TopicPartition]) -> Result<Vec<Committed>, String>;
+
+    /// Offsets of the next records to be handed out, past transaction markers too; partitions of which nothing was handed out are
+    /// left out.
+    fn positions(&self, places: &[TopicPartition]) -> BTreeMap<TopicPartition, i64>;
+
+    /// The first offset that a partition still has.
+    fn first_offset(&self, at: TopicPartition) -> Result<i64, String>;
+
+    /// What a producer needs to commit these offsets for this member, as it stands in the group right now; fails where the group
+    /// does not count it in.
+    fn commit_of(
+        &self,
+        offsets: &[(TopicPartition, i64)],
+        metadata: &str,
+    ) -> Result<Self::Commit, String>;
+
+    /// Commits outside of any transaction.
+    fn commit(&self, offsets: &[(TopicPartition, i64)], metadata: &str) -> Result<(), String>;
+}
+
+/// A record that was consumed, lent during a poll.
+pub trait Consumable {
+    fn offset(&self) -> i64;
+    /// Milliseconds since 1970-01-01 UTC; -1 for none.
+    fn timestamp(&self) -> i64;
+    fn key(&self) -> Option<&[u8]>;
+    fn value(&self) -> Option<&[u8]>;
+    /// Name and value of each header.
+    fn headers(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)>;
+}
+
+/// What a poll of the group hands out.
+#[derive(Clone, Copy, Debug)]
+pub enum Consumed<'a, R> {
+    Record(R),
+    /// Something went wrong there and will be tried again. Until the next record the position says nothing.
+    Unsettled,
+    /// The records at the position can't be had: retention took them, the topic was made anew, or they are damaged.
+    Unreadable(&'a str),
+}
+
+/// What the group wants of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rebalance {
+    Assigned(Vec<TopicPartition>),
+    /// All partitions are asked back; they are ours until `unassign`.
+    Revoked,
+    /// All partitions are somebody else's already.
+    Lost,
+}
+
+/// Why consuming can't go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConsumeError {
+    #[error("another process took the seat: {0}")]
+    Fenced(String),
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// A stable committed offset, with its metadata; none where there is none.
+pub type Committed = (TopicPartition, Option<i64>, String);
+
+/// A worker's producer: transactional, unless the guarantee is at-least-once.
+///
+/// A producer that was in any abort, in a commit that failed, or in one whose end was sent more than once is never used again: it is
+/// dropped, and another one made.
+pub trait Producer {
+    type Commit;
+
+    /// Takes the transactional.id, and ends what whoever had it before left open. To be called again after [`InitError::Again`].
+    fn init(&self, timeout: Duration) -> Result<(), InitError>;
+
+    fn begin(&self) -> Result<(), String>;
+
+    /// Queues a copy of a record for a topic, by index; the partition is the key's where none is given.
+    ///
+    /// # Errors
+    ///
+    /// Why it, or one queued before, can't be delivered.
+    fn send(
+        &mut self,
+        topic: usize,
+        partition: Option<u32>,
+        record: &Record<'_>,
+    ) -> Result<(), String>;
+
+    /// Serves what goes on behind.
+    ///
+    /// # Errors
+    ///
+    /// The first delivery that failed.
+    fn poll(&self) -> Result<(), String>;
+
+    /// Waits until all that was sent has been delivered. `look` is called every now and then, and says when to give up.
+    fn flush(&mut self, look: &dyn Fn() -> bool) -> Result<(), String>;
+
+    /// Commits the open transaction with these offsets. `look` is called every now and then, and says when to give up before the
+    /// end was asked for.
+    fn commit(&mut self, commit: &Self::Commit, look: &dyn Fn() -> bool) -> Verdict;
+
+    /// Why Kafka will never take what this producer writes, if it said so. To be asked after a send or a flush in an open
+    /// transaction has failed, and only then.
+    fn refusal(&self) -> Option<String>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InitError {
+    /// The same call, made again, goes on where this one stopped.
+    #[error("{0}")]
+    Again(String),
+    /// Another producer may succeed.
+    #[error("{0}")]
+    Failed(String),
+    /// Trying again would not help.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Reads partitions outside of any group: committed records, in order, from offsets that it is told.
+pub trait Reader {
+    /// Reads these topics' partitions from these offsets on, and nothing else.
+    fn assign(&mut self, places: &[(&str, u32, i64)]) -> Result<(), String>;
+
+    /// First offset, and the high watermark, which open transactions don't hold back.
+    fn bounds(&self, topic: &str, partition: u32) -> Result<(i64, i64), String>;
+
+    /// Hands out what is there.
+    fn poll(&mut self, each: impl FnMut(ReadPlace<'_>, Read<'_>));
+}
+
+/// Topic and partition.
+pub type ReadPlace<'a> = (&'a str, u32);
+
+/// What a reader hands out.
+#[derive(Clone, Copy, Debug)]
+pub enum Read<'a> {
+    Record {
+        offset: i64,
+        key: Option<&'a [u8]>,
+        value: Option<&'a [u8]>,
+    },
+    /// Everything before this offset has been read, and it is the end for now.
+    End(i64),
+    /// What comes next can't be had.
+    Unreadable,
+}
+
+/// What is asked of the cluster before any record flows.
+pub trait Admin: Debug {
+    /// Waits until the cluster answers, saying so; for at most `patience`, if there is one.
+    fn connect(
+        &self,
+        patience: Option<Duration>,
+        stopping: impl Fn() -> bool,
+    ) -> Result<(), AdminError>;
+
+    /// Those of the topics that exist.
+    fn topics<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<BTreeMap<String, TopicFacts>, AdminError>;
+
+    /// Makes a changelog topic. One that exists already, made by another instance a moment ago, is fine.
+    fn create_changelog(&self, name: &str, partitions: u32) -> Result<(), AdminError>;
+
+    /// Commits where sources begin whose topics the group has never committed an offset of: all partitions of all such topics at
+    /// once. Partitions that are added later have no committed offset then, and begin at their beginning.
+    fn resolve_starts(
+        &self,
+        places: &[StartPlace<'_>],
+        stopping: impl Fn() -> bool,
+    ) -> Result<(), AdminError>;
+}
+
+/// A topic as the cluster has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicFacts {
+    pub partitions: u32,
+    /// `max.message.bytes`.
+    pub record_bytes_max: usize,
+    pub cleanup_policy: String,
+}
+
+/// A partition of a source topic and where its source starts.
+pub type StartPlace<'a> = (&'a str, u32, Start);
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdminError {
+    #[error("{bootstrap} can't be reached: {why}")]
+    Unreachable { bootstrap: String, why: String },
+    #[error("{0}")]
+    Refused(String),
+    #[error("the process was asked to end")]
+    Stopped,
+}

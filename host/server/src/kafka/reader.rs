@@ -1,0 +1,78 @@
+//! Reads partitions outside of any group, with two clients: the one that reads committed records is told no further end than the
+//! last stable offset, so another one is asked for the high watermark.
+
+use std::time::Duration;
+
+use rdkafka_sys::RDKafkaErrorCode as Code;
+
+use super::client::Clients;
+use super::native::{ErrorRef, NativeConsumer, Polled, list};
+use crate::cluster::{self, Consumable as _, Read, ReadPlace};
+
+#[derive(Debug)]
+pub struct Reader {
+    committed: NativeConsumer,
+    uncommitted: NativeConsumer,
+}
+
+impl Reader {
+    pub fn new(clients: &Clients) -> Result<Self, String> {
+        let mut committed = clients.reader_config("read_committed");
+        committed.set("enable.partition.eof", "true");
+        let uncommitted = clients.reader_config("read_uncommitted");
+        Ok(Self {
+            committed: NativeConsumer::new(&committed)?,
+            uncommitted: NativeConsumer::new(&uncommitted)?,
+        })
+    }
+}
+
+impl cluster::Reader for Reader {
+    fn assign(&mut self, places: &[(&str, u32, i64)]) -> Result<(), String> {
+        let places = places
+            .iter()
+            .map(|&(topic, partition, offset)| (topic, partition, Some(offset)));
+        self.committed
+            .assign(&list(places))
+            .map_err(|code| code.to_string())
+    }
+
+    fn bounds(&self, topic: &str, partition: u32) -> Result<(i64, i64), String> {
+        let marks = self.uncommitted.watermarks(topic, partition);
+        marks.map_err(|code| format!("{topic} partition {partition}: {code}"))
+    }
+
+    fn poll(&mut self, mut each: impl FnMut(ReadPlace<'_>, Read<'_>)) {
+        let number = |partition| u32::try_from(partition).unwrap_or(u32::MAX);
+        self.committed.poll(Duration::ZERO, |polled| match polled {
+            Polled::Record(record) => {
+                let read = Read::Record {
+                    offset: record.offset(),
+                    key: record.key(),
+                    value: record.value(),
+                };
+                each((record.topic(), number(record.partition())), read);
+            }
+            Polled::End {
+                topic,
+                partition,
+                offset,
+            } => each((topic, number(partition)), Read::End(offset)),
+            Polled::Error(ErrorRef {
+                code, text, place, ..
+            }) => {
+                tracing::warn!(target: "millstream::kafka", "reader: {text} ({code:?})");
+                let unreadable = matches!(
+                    code,
+                    Code::AutoOffsetReset
+                        | Code::OffsetOutOfRange
+                        | Code::BadMessage
+                        | Code::BadCompression
+                );
+                if let Some((topic, partition)) = place.filter(|_| unreadable) {
+                    each((topic, number(partition)), Read::Unreadable);
+                }
+            }
+        });
+    }
+}
