@@ -1,0 +1,153 @@
+//! The model, asked by scripts. Its clock goes on only when a script waits.
+
+use std::collections::BTreeMap;
+
+use millstream_broker::{
+    Broker, Isolation, Join, Membership, Outcome, PartitionOffset, Producer, Records, Settings,
+    Spec,
+};
+
+use crate::subject::{Answer, Joined, Place, Seen, Subject};
+
+/// A script's records fit.
+const FETCH_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Default)]
+pub struct Imitation {
+    broker: Broker,
+    now: i64,
+    /// By the member's name: its group, instance id, and what its join was answered.
+    joins: BTreeMap<String, (String, Option<String>, Answer<String>)>,
+}
+
+impl Subject for Imitation {
+    fn create_topic(&mut self, name: &str, partitions: u32, settings: &Settings) -> Answer<()> {
+        self.broker.create_topic(name, partitions, settings.clone())
+    }
+
+    fn delete_topic(&mut self, name: &str) -> Answer<()> {
+        self.broker.delete_topic(name)
+    }
+
+    fn partitions(&mut self, name: &str) -> Answer<u32> {
+        self.broker.partitions(name)
+    }
+
+    fn delete_records(&mut self, (topic, partition): Place<'_>, before: i64) -> Answer<()> {
+        self.broker.delete_records(topic, partition, before)
+    }
+
+    fn init_producer_id(&mut self, id: Option<&str>, timeout_ms: i64) -> Answer<Producer> {
+        self.broker.init_producer_id(id, timeout_ms)
+    }
+
+    fn produce(
+        &mut self,
+        producer: Option<&Producer>,
+        (topic, partition): Place<'_>,
+        sequence: i32,
+        records: Records,
+    ) -> Answer<i64> {
+        self.broker
+            .produce(self.now, producer, topic, partition, sequence, records)
+    }
+
+    fn end_transaction(&mut self, producer: &Producer, outcome: Outcome) -> Answer<()> {
+        self.broker.end_transaction(producer, outcome)
+    }
+
+    fn fetch(
+        &mut self,
+        (topic, partition): Place<'_>,
+        from: i64,
+        isolation: Isolation,
+    ) -> Answer<(Vec<Seen>, i64)> {
+        let fetched = self
+            .broker
+            .fetch(topic, partition, from, isolation, FETCH_BYTES)?;
+        let own = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+        let seen = fetched.records().map(|record| Seen {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: own(record.key),
+            value: own(record.value),
+            headers: record
+                .headers
+                .map(|(name, value)| (name.to_vec(), own(value)))
+                .collect(),
+        });
+        Ok((seen.collect(), fetched.next_offset))
+    }
+
+    fn list_offset(&mut self, (topic, partition): Place<'_>, spec: Spec) -> Answer<i64> {
+        self.broker.list_offset(topic, partition, spec)
+    }
+
+    fn commit_offsets(
+        &mut self,
+        producer: Option<&Producer>,
+        group: &str,
+        member: &Membership<'_>,
+        offsets: &[PartitionOffset<'_>],
+    ) -> Answer<()> {
+        match producer {
+            Some(producer) => self
+                .broker
+                .commit_offsets_in_transaction(self.now, producer, group, member, offsets),
+            None => self.broker.commit_offsets(group, member, offsets),
+        }
+    }
+
+    fn fetch_offset(
+        &mut self,
+        group: &str,
+        (topic, partition): Place<'_>,
+        require_stable: bool,
+    ) -> Answer<Option<(i64, String)>> {
+        let found = self
+            .broker
+            .fetch_offset(group, topic, partition, require_stable)?;
+        Ok(found.map(|found| (found.offset, found.metadata.clone())))
+    }
+
+    fn join_group(&mut self, name: &str, group: &str, join: &Join<'_>) {
+        let answer = self.broker.join_group(self.now, group, join);
+        let instance_id = join.instance_id.map(str::to_owned);
+        self.joins
+            .insert(name.into(), (group.into(), instance_id, answer));
+    }
+
+    fn joined(&mut self, names: &[&str]) -> Vec<Answer<Joined>> {
+        let answer = |name: &&str| {
+            let (group, instance_id, member_id) = &self.joins[*name];
+            let member_id = member_id.clone()?;
+            let member = Membership {
+                member_id: &member_id,
+                instance_id: instance_id.as_deref(),
+                generation: -1,
+            };
+            let assignment = self.broker.sync_group(group, &member)?;
+            let assignment = assignment.unwrap_or_else(|| panic!("{name} still waits for others"));
+            Ok((member_id, assignment))
+        };
+        names.iter().map(answer).collect()
+    }
+
+    fn heartbeat(&mut self, group: &str, member: &Membership<'_>) -> Answer<()> {
+        self.broker.heartbeat(self.now, group, member)
+    }
+
+    fn leave_group(&mut self, group: &str, member: &Membership<'_>) -> Answer<()> {
+        self.broker
+            .leave_group(self.now, group, member.member_id, member.instance_id)
+    }
+
+    fn wait(&mut self, ms: u32) {
+        self.now += i64::from(ms);
+        self.broker.tick(self.now);
+    }
+
+    fn restart(&mut self) {
+        self.broker.restart(self.now);
+    }
+}

@@ -1,0 +1,34 @@
+//! The scripts against a real Kafka, all of them on one broker.
+
+#![forbid(unsafe_code)]
+
+use std::rc::Rc;
+
+use conformance::check;
+use conformance::wire::Wire;
+use rig::kafka::{Kafka, Options};
+
+/// Short, so that scripts needn't wait long: the sweep for transactions that timed out (10 s by default), the shortest session that
+/// a member may ask for (6 s), and how long a broker that was killed is thought to be there still (9 s).
+const PROPERTIES: [&str; 4] = [
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms=100",
+    "group.min.session.timeout.ms=100",
+    "broker.session.timeout.ms=3000",
+    "broker.heartbeat.interval.ms=500",
+];
+
+#[test]
+fn a_real_kafka_answers_so() {
+    let kafka = Rc::new(Kafka::start_with(Options {
+        properties: PROPERTIES.map(str::to_owned).to_vec(),
+        ..Options::default()
+    }));
+    check(|| {
+        let broker = Rc::clone(&kafka);
+        let restart = move || {
+            broker.kill();
+            broker.restart();
+        };
+        Wire::new(&kafka.direct(), Box::new(restart))
+    });
+}
