@@ -27,11 +27,20 @@ pub fn all(
     {
         problems.push(config.problem(&["kafka"], why));
     }
-    let plugins = plugins(&config.outside, runtime, &mut problems);
-    let steps = steps(config, &plugins, &mut problems);
+    let steps = all_steps(config, runtime, &mut problems);
     match Problems::from_list(problems) {
         Some(problems) => Err(problems),
         None => Ok((clients, Arc::new(steps))),
+    }
+}
+
+/// The same without a Kafka.
+pub fn steps(config: &Config, runtime: &Runtime) -> Result<Arc<Vec<StepPlugin>>, Problems> {
+    let mut problems = Vec::new();
+    let steps = all_steps(config, runtime, &mut problems);
+    match Problems::from_list(problems) {
+        Some(problems) => Err(problems),
+        None => Ok(Arc::new(steps)),
     }
 }
 
@@ -60,11 +69,8 @@ fn plugins(
     outside.plugins.iter().map(load).collect()
 }
 
-fn steps(
-    config: &Config,
-    plugins: &[Option<Plugin>],
-    problems: &mut Vec<Problem>,
-) -> Vec<StepPlugin> {
+fn all_steps(config: &Config, runtime: &Runtime, problems: &mut Vec<Problem>) -> Vec<StepPlugin> {
+    let plugins = plugins(&config.outside, runtime, problems);
     let mut steps = Vec::new();
     for (step, settings) in config.pipeline.steps.iter().zip(&config.steps) {
         let Some(plugin) = &plugins[settings.plugin] else {

@@ -56,6 +56,8 @@ pub enum Failure {
     },
     #[error("the WASM engine can't be made: {0}")]
     Runtime(String),
+    #[error("{0}")]
+    CommandLine(String),
     #[error("the workers did not end in time")]
     Stuck,
 }

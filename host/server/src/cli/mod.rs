@@ -1,8 +1,9 @@
 //! The command line: `millstream run` and `millstream check`. Exit codes: 0 done, 1 it failed while running, 2 the configuration or
 //! the command line is wrong, 70 a bug of ours.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod run;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Overrides};
 use crate::load;
-use crate::supervisor::{self, Failure, Options};
+use crate::supervisor::Failure;
 use crate::telemetry::{self, LogFormat};
 use crate::wasm::{Runtime, Ticker};
 
@@ -35,25 +36,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a pipeline until SIGTERM or Ctrl-C.
-    Run {
-        /// The pipeline file.
-        pipeline: PathBuf,
-        /// Brokers to start from, in place of the file's `bootstrap.servers`.
-        #[arg(long, value_name = "HOST:PORT")]
-        bootstrap: Option<String>,
-        /// Worker threads.
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
-        workers: u32,
-        /// Name of this process among those of the pipeline; keep it over restarts. The host's name by default.
-        #[arg(long, value_parser = instance_name)]
-        instance: Option<String>,
-        /// Where to answer HTTP.
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-        http: SocketAddr,
-        /// Give up when no broker could be reached for so long (`10s`, `500ms`); by default it is tried for ever.
-        #[arg(long, value_name = "DURATION", value_parser = duration)]
-        connect_timeout: Option<Duration>,
-    },
+    Run(run::Arguments),
     /// Check a pipeline file and its plugins, without a broker.
     Check {
         /// The pipeline file.
@@ -66,33 +49,13 @@ pub fn main() -> ExitCode {
     telemetry::start(arguments.log);
     end_on_panic();
     match arguments.command {
-        Command::Run {
-            pipeline,
-            bootstrap,
-            workers,
-            instance,
-            http,
-            connect_timeout,
-        } => {
-            let instance = instance.unwrap_or_else(host_name);
-            let options = Options {
-                workers,
-                instance,
-                http,
-                connect_timeout,
-            };
-            finish(run(&pipeline, bootstrap, &options))
-        }
+        Command::Run(arguments) => finish(run::main(arguments)),
         Command::Check { pipeline } => finish(check(&pipeline)),
     }
 }
 
-fn read(
-    pipeline: &std::path::Path,
-    bootstrap: Option<String>,
-    runtime: &Runtime,
-) -> Result<Config, Failure> {
-    let config = config::load(pipeline, &Overrides { bootstrap });
+fn read(pipeline: &Path, overrides: &Overrides, runtime: &Runtime) -> Result<Config, Failure> {
+    let config = config::load(pipeline, overrides);
     let config = config.map_err(|unsound| load::all_problems(unsound, runtime))?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -100,26 +63,9 @@ fn read(
     Ok(config)
 }
 
-fn run(
-    pipeline: &std::path::Path,
-    bootstrap: Option<String>,
-    options: &Options,
-) -> Result<(), Failure> {
+fn check(pipeline: &Path) -> Result<(), Failure> {
     let runtime = runtime()?;
-    let config = read(pipeline, bootstrap, &runtime)?;
-    let _ticker = start_ticker(&runtime)?;
-    let (clients, steps) = load::all(&config, &runtime, &options.instance)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    watch_signals(&stop).map_err(|source| Failure::System {
-        what: "signals can't be caught".into(),
-        source,
-    })?;
-    supervisor::run(&config, &steps, &clients, options, &stop)
-}
-
-fn check(pipeline: &std::path::Path) -> Result<(), Failure> {
-    let runtime = runtime()?;
-    let config = read(pipeline, None, &runtime)?;
+    let config = read(pipeline, &Overrides::default(), &runtime)?;
     let _ticker = start_ticker(&runtime)?;
     load::all(&config, &runtime, "check")?;
     println!(
@@ -150,7 +96,7 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
         other => eprintln!("millstream: {other}"),
     }
     ExitCode::from(match failure {
-        Failure::Config(_) => MISCONFIGURED,
+        Failure::Config(_) | Failure::CommandLine(_) => MISCONFIGURED,
         _ => FAILED,
     })
 }
@@ -166,7 +112,14 @@ fn end_on_panic() {
 }
 
 /// Sets the flag on the first SIGTERM or SIGINT; the second one ends the process at once.
-fn watch_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+fn watch_signals(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+    catch_signals(stop).map_err(|source| Failure::System {
+        what: "signals can't be caught".into(),
+        source,
+    })
+}
+
+fn catch_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -116,6 +116,7 @@ pub(super) fn read<'d>(
         .and_then(|entry| walk.name_value(&entry));
     let (guarantee, interval) = walk.checkpoint(&root);
     let kafka = match root.get("kafka") {
+        _ if overrides.embedded => None,
         Some(entry) => walk.table(&entry).map(|section| {
             kafka::read(
                 &section,

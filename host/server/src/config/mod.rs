@@ -37,6 +37,8 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub struct Overrides {
     /// In place of `kafka.bootstrap.servers`.
     pub bootstrap: Option<String>,
+    /// There is no Kafka: the `[kafka]` table is not read, be it there or not.
+    pub embedded: bool,
 }
 
 /// A pipeline file without problems.

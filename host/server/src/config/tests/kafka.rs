@@ -84,6 +84,7 @@ fn a_property_that_ends_in_file_is_no_secret() {
 fn brokers_from_the_command_line() {
     let overrides = Overrides {
         bootstrap: Some("other:9092".to_owned()),
+        embedded: false,
     };
     let without = edit("[kafka]\nbootstrap.servers = \"localhost:9092\"\n", "");
     let renamed = edit("bootstrap.servers", "metadata.broker.list");

@@ -1,0 +1,106 @@
+//! Questions to the broker at start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_broker::{Broker, Error, Isolation, Membership, PartitionOffset, Settings, Spec};
+use millstream_engine::pipeline::Start;
+
+use super::Shared;
+use crate::cluster::{self, AdminError, StartPlace, TopicFacts};
+
+#[derive(Debug)]
+pub struct Admin {
+    shared: Arc<Shared>,
+    group: String,
+}
+
+impl Admin {
+    pub fn new(shared: Arc<Shared>, group: &str) -> Self {
+        Self {
+            shared,
+            group: group.into(),
+        }
+    }
+}
+
+impl cluster::Admin for Admin {
+    fn connect(&self, _: Option<Duration>, _: impl Fn() -> bool) -> Result<(), AdminError> {
+        Ok(())
+    }
+
+    fn topics<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<BTreeMap<String, TopicFacts>, AdminError> {
+        let wanted: BTreeSet<&str> = names.into_iter().collect();
+        let facts = |partitions, settings: &Settings| TopicFacts {
+            partitions,
+            record_bytes_max: settings.max_message_bytes,
+            cleanup_policy: if settings.compact {
+                "compact"
+            } else {
+                "delete"
+            }
+            .into(),
+        };
+        Ok(self.shared.ask(|broker| {
+            let known = broker.topics().filter(|(name, ..)| wanted.contains(name));
+            known
+                .map(|(name, partitions, settings)| (name.to_owned(), facts(partitions, settings)))
+                .collect()
+        }))
+    }
+
+    fn create_changelog(&self, name: &str, partitions: u32) -> Result<(), AdminError> {
+        let settings = Settings {
+            compact: true,
+            ..Settings::default()
+        };
+        let made = self
+            .shared
+            .tell(|broker, _| broker.create_topic(name, partitions, settings));
+        match made {
+            Ok(()) | Err(Error::TopicAlreadyExists) => Ok(()),
+            Err(error) => Err(AdminError::Refused(error.to_string())),
+        }
+    }
+
+    fn resolve_starts(
+        &self,
+        places: &[StartPlace<'_>],
+        _: impl Fn() -> bool,
+    ) -> Result<(), AdminError> {
+        let settled = self
+            .shared
+            .tell(|broker, _| settle(broker, &self.group, places));
+        settled.map_err(|error| AdminError::Refused(error.to_string()))
+    }
+}
+
+fn settle(broker: &mut Broker, group: &str, places: &[StartPlace<'_>]) -> Result<(), Error> {
+    let mut known = BTreeSet::new();
+    for &(topic, partition, _) in places {
+        if broker
+            .fetch_offset(group, topic, partition, true)?
+            .is_some()
+        {
+            known.insert(topic);
+        }
+    }
+    let mut offsets = Vec::new();
+    for &(topic, partition, start) in places.iter().filter(|(topic, ..)| !known.contains(topic)) {
+        let spec = match start {
+            Start::Earliest => Spec::Earliest,
+            Start::Latest => Spec::Latest(Isolation::ReadCommitted),
+        };
+        offsets.push(PartitionOffset {
+            topic,
+            partition,
+            offset: broker.list_offset(topic, partition, spec)?,
+            metadata: "",
+        });
+    }
+    broker.commit_offsets(group, &Membership::NONE, &offsets)
+}

@@ -1,0 +1,157 @@
+//! A Kafka within the process: the clients that `cluster` wants, on the broker in memory. For trying a pipeline without a Kafka, and
+//! for tests; what it holds is gone with the process.
+//!
+//! Invariant: the broker's lock is held for one request, and nothing is waited for with it held.
+
+mod admin;
+mod keeper;
+mod member;
+mod producer;
+mod reader;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use millstream_broker::{Broker, Error};
+use millstream_engine::pipeline::{Guarantee, Pipeline, Target};
+
+use crate::cluster::{AdminError, Cluster};
+
+pub use admin::Admin;
+pub use keeper::Keeper;
+pub use member::{Commit, Member};
+pub use producer::Producer;
+pub use reader::Reader;
+
+/// How many partitions the pipeline's topics have.
+pub const PARTITIONS: u32 = 4;
+
+/// What a fetch takes out of one partition, in bytes; the first batch at any size.
+const FETCH_BYTES: usize = 256 << 10;
+
+/// The broker, and word of what changes in it.
+#[derive(Debug, Default)]
+pub struct Shared {
+    broker: Mutex<Broker>,
+    changed: Condvar,
+}
+
+impl Shared {
+    /// One request that only reads.
+    pub fn ask<T>(&self, request: impl FnOnce(&Broker) -> T) -> T {
+        request(&self.lock())
+    }
+
+    /// One request that may change something; `now` is its time.
+    pub fn tell<T>(&self, request: impl FnOnce(&mut Broker, i64) -> T) -> T {
+        let answer = request(&mut self.lock(), now());
+        self.changed.notify_all();
+        answer
+    }
+
+    /// Waits until something has changed, at most `timeout`.
+    fn wait(&self, timeout: Duration) {
+        let waited = self.changed.wait_timeout(self.lock(), timeout);
+        drop(waited.expect(UNPOISONED));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Broker> {
+        self.broker.lock().expect(UNPOISONED)
+    }
+}
+
+const UNPOISONED: &str = "a panic ends the process";
+
+/// Milliseconds since 1970-01-01 UTC.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
+/// As whom it is noted how far a pipeline's outputs were written out. No pipeline has a blank in its name.
+pub fn out_group(pipeline: &str) -> String {
+    format!("{pipeline} --out")
+}
+
+/// The clients of one pipeline's instance.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+    pipeline: String,
+    instance: String,
+    guarantee: Guarantee,
+}
+
+impl Embedded {
+    /// A new broker, with the pipeline's topics.
+    pub fn new(pipeline: &Pipeline, instance: &str) -> Self {
+        let embedded = Self {
+            shared: Arc::default(),
+            pipeline: pipeline.name.clone(),
+            instance: instance.into(),
+            guarantee: pipeline.guarantee,
+        };
+        let sources = pipeline.topics.iter().map(|topic| topic.topic.as_str());
+        let sinks = pipeline.sinks.iter().filter_map(|sink| match &sink.target {
+            Target::Topic(topic) => Some(topic.as_str()),
+            Target::Map(_) => None,
+        });
+        for topic in sources.chain(sinks) {
+            embedded.shared.tell(|broker, _| {
+                // Several sinks may write one topic.
+                match broker.create_topic(topic, PARTITIONS, millstream_broker::Settings::default())
+                {
+                    Ok(()) | Err(Error::TopicAlreadyExists) => {}
+                    Err(error) => panic!("topic {topic} can't be made: {error}"),
+                }
+            });
+        }
+        embedded
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Cluster for Embedded {
+    type Admin = Admin;
+    type Member = Member;
+    type Producer = Producer;
+    type Reader = Reader;
+    type Commit = Commit;
+
+    fn guarantee(&self) -> Guarantee {
+        self.guarantee
+    }
+
+    fn seat(&self, worker: u32) -> String {
+        format!("{}.{}.{worker}", self.pipeline, self.instance)
+    }
+
+    fn admin(&self) -> Result<Admin, AdminError> {
+        Ok(Admin::new(Arc::clone(&self.shared), &self.pipeline))
+    }
+
+    fn join(&self, worker: u32, topics: &[String]) -> Result<Member, String> {
+        let shared = Arc::clone(&self.shared);
+        Member::join(shared, &self.pipeline, self.seat(worker), topics)
+            .map_err(|error| error.to_string())
+    }
+
+    fn producer(
+        &self,
+        worker: u32,
+        topics: &[String],
+        _: (usize, usize),
+    ) -> Result<Producer, String> {
+        let shared = Arc::clone(&self.shared);
+        Producer::new(shared, self.seat(worker), topics).map_err(|error| error.to_string())
+    }
+
+    fn reader(&self) -> Result<Reader, String> {
+        Ok(Reader::new(Arc::clone(&self.shared)))
+    }
+}

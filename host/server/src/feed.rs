@@ -1,0 +1,378 @@
+//! Lines in and lines out, for a pipeline on the broker in memory: `--feed` writes a source's topic, `--out` copies what a sink's
+//! topic holds.
+//!
+//! Invariants: a broken line is told with its number, and costs nothing but itself; records of a key keep the order of their lines; no
+//! feed runs more than [`AHEAD_MAX`] records ahead of the pipeline, or of what is written out.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use millstream_broker::{Broker, Error, Isolation, Membership, PartitionOffset, Records, Spec};
+use millstream_engine::pipeline::{Pipeline, Target};
+use millstream_engine::state::changelog;
+
+use crate::embedded::{Embedded, PARTITIONS, Shared, now, out_group};
+use crate::lines::{self, Line};
+
+/// How many records a feed may be ahead of whoever is slowest behind it.
+const AHEAD_MAX: i64 = 200_000;
+
+/// Records are handed over when so many were read, or when the next one has to be waited for.
+const BATCH_RECORDS: usize = 1000;
+
+/// How many broken lines of a feed are told one by one; the others are counted.
+const BROKEN_TOLD: u64 = 20;
+
+/// How much is read or written at once.
+const BUFFER: usize = 1 << 20;
+
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// `NAME=FILE`, or `NAME=-` for standard input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tap {
+    /// Of a source or a sink.
+    pub name: String,
+    /// None for `-`.
+    pub file: Option<PathBuf>,
+}
+
+impl FromStr for Tap {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok(Self {
+                name: name.into(),
+                file: (file != "-").then(|| file.into()),
+            }),
+            _ => Err("a name of the pipeline file, =, and a file or -".into()),
+        }
+    }
+}
+
+/// Who reads a topic, and commits how far: the pipeline its sources, and outs their sinks.
+#[derive(Debug)]
+struct Follower {
+    group: String,
+    topic: String,
+}
+
+impl Follower {
+    /// How many offsets lie between its committed ones and the ends.
+    fn is_behind_by(&self, shared: &Shared) -> i64 {
+        let of = |broker: &Broker, partition| {
+            let committed = broker.fetch_offset(&self.group, &self.topic, partition, false)?;
+            let committed = committed.map_or(0, |committed| committed.offset);
+            let end = Spec::Latest(Isolation::ReadUncommitted);
+            Ok::<i64, Error>(broker.list_offset(&self.topic, partition, end)? - committed)
+        };
+        let numbers = 0..PARTITIONS;
+        shared.ask(|broker| numbers.filter_map(|number| of(broker, number).ok()).sum())
+    }
+}
+
+/// What flows in and out beside the pipeline.
+#[derive(Debug)]
+pub struct Taps {
+    shared: Arc<Shared>,
+    followers: Arc<[Follower]>,
+    feeding: Arc<AtomicUsize>,
+    outs: Vec<JoinHandle<std::io::Result<()>>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Taps {
+    /// Opens all files and starts to read and write.
+    ///
+    /// # Errors
+    ///
+    /// What can't be opened, or names nothing of the pipeline.
+    pub fn open(
+        embedded: &Embedded,
+        pipeline: &Pipeline,
+        feeds: &[Tap],
+        outs: &[Tap],
+    ) -> Result<Self, String> {
+        let follower = |group: &str, topic: &str| Follower {
+            group: group.into(),
+            topic: topic.into(),
+        };
+        let sources = pipeline.topics.iter();
+        let mut followers: Vec<Follower> = sources
+            .map(|source| follower(&pipeline.name, &source.topic))
+            .collect();
+        let mut targets = Vec::new();
+        for tap in outs {
+            let (topic, out) = (sink_topic(pipeline, &tap.name)?, create(tap)?);
+            followers.push(follower(&out_group(&pipeline.name), &topic));
+            targets.push((topic, out));
+        }
+        let mut taps = Self {
+            shared: Arc::clone(embedded.shared()),
+            followers: followers.into(),
+            feeding: Arc::default(),
+            outs: Vec::new(),
+            ended: Arc::default(),
+        };
+        let feeds: Vec<Feed> = feeds
+            .iter()
+            .map(|tap| taps.feed(pipeline, tap))
+            .collect::<Result<_, _>>()?;
+        for (topic, out) in targets {
+            let group = out_group(&pipeline.name);
+            let (shared, ended) = (Arc::clone(&taps.shared), Arc::clone(&taps.ended));
+            let copy = move || copy_out(&shared, &Follower { group, topic }, out, &ended);
+            taps.outs.push(spawn("out", copy)?);
+        }
+        taps.feeding.store(feeds.len(), Ordering::Relaxed);
+        for feed in feeds {
+            let feeding = Arc::clone(&taps.feeding);
+            spawn("feed", move || {
+                feed.run();
+                feeding.fetch_sub(1, Ordering::Relaxed);
+            })?;
+        }
+        Ok(taps)
+    }
+
+    fn feed(&self, pipeline: &Pipeline, tap: &Tap) -> Result<Feed, String> {
+        let source = pipeline
+            .sources
+            .iter()
+            .position(|source| source.name == tap.name);
+        let topic = pipeline
+            .topics
+            .iter()
+            .find(|topic| Some(topic.source.0) == source);
+        let Some(topic) = topic else {
+            let known: Vec<&str> = pipeline.sources.iter().map(|s| s.name.as_str()).collect();
+            return Err(format!(
+                "--feed: no source is named \"{}\"; there are: {}",
+                tap.name,
+                known.join(", ")
+            ));
+        };
+        let input: Box<dyn Read + Send> = match &tap.file {
+            None => Box::new(std::io::stdin()),
+            Some(path) => {
+                let opened = File::open(path);
+                Box::new(opened.map_err(|why| format!("--feed: {}: {why}", path.display()))?)
+            }
+        };
+        let name = tap.file.as_ref();
+        Ok(Feed {
+            shared: Arc::clone(&self.shared),
+            followers: Arc::clone(&self.followers),
+            topic: topic.topic.clone(),
+            name: name.map_or("standard input".into(), |path| path.display().to_string()),
+            input: BufReader::with_capacity(BUFFER, input),
+            waiting: Default::default(),
+            next: 0,
+        })
+    }
+
+    /// Whether all feeds have come to their end, and nobody is behind them.
+    pub fn are_done(&self) -> bool {
+        let is_done = |follower: &Follower| follower.is_behind_by(&self.shared) == 0;
+        self.feeding.load(Ordering::Relaxed) == 0 && self.followers.iter().all(is_done)
+    }
+
+    /// Writes out what is committed by now, to the end.
+    pub fn close(self) -> std::io::Result<()> {
+        self.ended.store(true, Ordering::Relaxed);
+        for out in self.outs {
+            out.join().expect("a panic ends the process")?;
+        }
+        Ok(())
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, String> {
+    let thread = std::thread::Builder::new().name(name.into());
+    thread.spawn(work).map_err(|why| format!("a thread: {why}"))
+}
+
+struct Feed {
+    shared: Arc<Shared>,
+    followers: Arc<[Follower]>,
+    topic: String,
+    /// What is read, for people.
+    name: String,
+    input: BufReader<Box<dyn Read + Send>>,
+    waiting: [Records; PARTITIONS as usize],
+    /// Records without a key go to one partition after the other.
+    next: u32,
+}
+
+impl Feed {
+    fn run(mut self) {
+        let (mut number, mut records, mut broken) = (0_u64, 0_u64, 0_u64);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            match self.input.read_until(b'\n', &mut line) {
+                Ok(0) => break,
+                Ok(_) => number += 1,
+                Err(why) => {
+                    tracing::error!("{}: can't be read on: {why}", self.name);
+                    break;
+                }
+            }
+            let text = line.trim_ascii();
+            if !text.is_empty() {
+                let taken = lines::parse(text).and_then(|line| self.add(&line));
+                match taken {
+                    Ok(()) => records += 1,
+                    Err(why) => {
+                        broken += 1;
+                        if broken <= BROKEN_TOLD {
+                            tracing::warn!("{}:{number}: {why}; left out", self.name);
+                        }
+                    }
+                }
+            }
+            let full = self.waiting.iter().map(Records::len).sum::<usize>() >= BATCH_RECORDS;
+            if full || !self.input.buffer().contains(&b'\n') {
+                self.hand_over();
+            }
+        }
+        self.hand_over();
+        tracing::info!(
+            "{}: {records} records for {}; {broken} broken lines left out",
+            self.name,
+            self.topic
+        );
+    }
+
+    fn add(&mut self, line: &Line<'_>) -> Result<(), String> {
+        let partition = match (line.partition, &line.key) {
+            (Some(partition), _) if partition >= PARTITIONS => {
+                return Err(format!(
+                    "partition {partition}: there are {PARTITIONS}, from 0"
+                ));
+            }
+            (Some(partition), _) => partition,
+            (None, Some(key)) => changelog::partition(key, PARTITIONS),
+            (None, None) => {
+                self.next = (self.next + 1) % PARTITIONS;
+                self.next
+            }
+        };
+        let headers = line
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_deref()));
+        self.waiting[partition as usize].push(
+            line.timestamp.unwrap_or_else(now),
+            line.key.as_deref(),
+            line.value.as_deref(),
+            headers,
+        );
+        Ok(())
+    }
+
+    fn hand_over(&mut self) {
+        for (partition, waiting) in (0..).zip(&mut self.waiting) {
+            if waiting.is_empty() {
+                continue;
+            }
+            let records = std::mem::take(waiting);
+            let (topic, count) = (self.topic.as_str(), records.len());
+            let produced = self
+                .shared
+                .tell(|broker, now| broker.produce(now, None, topic, partition, 0, records));
+            if let Err(error) = produced {
+                tracing::error!("{}: {count} records are not taken: {error}", self.name);
+            }
+        }
+        let shared = &self.shared;
+        let is_far_behind = |follower: &Follower| follower.is_behind_by(shared) > AHEAD_MAX;
+        while self.followers.iter().any(is_far_behind) {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn sink_topic(pipeline: &Pipeline, name: &str) -> Result<String, String> {
+    let topics = pipeline.sinks.iter().filter_map(|sink| match &sink.target {
+        Target::Topic(topic) => Some((sink.name.as_str(), topic)),
+        Target::Map(_) => None,
+    });
+    let found = topics.clone().find(|(sink, _)| *sink == name);
+    found.map(|(_, topic)| topic.clone()).ok_or_else(|| {
+        let known: Vec<&str> = topics.map(|(sink, _)| sink).collect();
+        let known = if known.is_empty() {
+            "none".into()
+        } else {
+            known.join(", ")
+        };
+        format!("--out: no sink that writes a topic is named \"{name}\"; there are: {known}")
+    })
+}
+
+type Output = Box<dyn Write + Send>;
+
+fn create(tap: &Tap) -> Result<Output, String> {
+    Ok(match &tap.file {
+        None => Box::new(std::io::stdout()),
+        Some(path) => {
+            let created = File::create(path);
+            Box::new(created.map_err(|why| format!("--out: {}: {why}", path.display()))?)
+        }
+    })
+}
+
+/// Copies committed records until the pipeline has ended and all of them are out.
+fn copy_out(
+    shared: &Shared,
+    Follower { group, topic }: &Follower,
+    mut out: Output,
+    ended: &AtomicBool,
+) -> std::io::Result<()> {
+    let mut offsets = [0; PARTITIONS as usize];
+    let mut buffer = Vec::new();
+    loop {
+        // Asked before the look: what was committed until then is seen by it.
+        let last = ended.load(Ordering::Relaxed);
+        let mut moved = false;
+        for (partition, offset) in (0..).zip(&mut offsets) {
+            let fetched = shared.ask(|broker| {
+                broker.fetch(topic, partition, *offset, Isolation::ReadCommitted, BUFFER)
+            });
+            let fetched = fetched.map_err(std::io::Error::other)?;
+            for record in fetched.records() {
+                lines::write(&mut buffer, topic, partition, &record);
+            }
+            moved |= fetched.next_offset > *offset;
+            *offset = fetched.next_offset;
+            out.write_all(&buffer)?;
+            out.flush()?;
+            buffer.clear();
+            let read = PartitionOffset {
+                topic,
+                partition,
+                offset: *offset,
+                metadata: "",
+            };
+            let committed =
+                shared.tell(|broker, _| broker.commit_offsets(group, &Membership::NONE, &[read]));
+            committed.map_err(std::io::Error::other)?;
+        }
+        if last && !moved {
+            return Ok(());
+        }
+        if !moved {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
