@@ -110,7 +110,10 @@ impl Draft {
     fn map(&mut self, name: &str) -> MapId {
         let known = self.pipeline.maps.iter().position(|map| map.name == name);
         MapId(known.unwrap_or_else(|| {
-            self.pipeline.maps.push(Map { name: name.into() });
+            self.pipeline.maps.push(Map {
+                name: name.into(),
+                index: Vec::new(),
+            });
             self.pipeline.maps.len() - 1
         }))
     }

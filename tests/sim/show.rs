@@ -140,7 +140,7 @@ pub fn tally(tally: &Tally, sinks: &[Sink]) -> String {
             sink.name, sent.records, sent.bytes
         ));
     }
-    for (at, count) in &tally.failures {
+    for (at, count) in tally.failures_by_place() {
         lines.push(format!("failures at {at}: {count}"));
     }
     lines.join("\n")

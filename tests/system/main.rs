@@ -6,9 +6,14 @@
 mod bad_input;
 mod c_plugin;
 mod cli;
+mod commands;
+mod embedded;
 mod exactly_once;
 mod graphs;
+mod openapi;
 mod passthrough;
 mod pipelines;
+mod queries;
 mod rig_proofs;
+mod telemetry;
 mod tidy;

@@ -131,7 +131,7 @@ fn libraries_stay_behind_their_adapters() {
 #[test]
 fn adapters_do_not_know_each_other() {
     let mut found = Vec::new();
-    let adapters = ["config", "kafka", "query", "wasm"];
+    let adapters = ["config", "embedded", "kafka", "query", "wasm"];
     for source in sources("rs") {
         let home = |adapter: &&str| source.under(&format!("host/server/src/{adapter}"));
         let Some(own) = adapters.iter().find(|adapter| home(adapter)) else {

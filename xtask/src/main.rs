@@ -2,6 +2,7 @@
 //! committed, and says which command failed.
 
 mod plugin_build;
+mod quickstart;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -46,6 +47,8 @@ enum Verb {
     Lint,
     /// Build Millstream and the plugins of the examples.
     Plugins,
+    /// Build everything needed, and show example 01 at work: no Kafka, no set-up.
+    Quickstart(quickstart::Arguments),
     /// Exactly once under kills, restarts and doubt, with a million events: the long form of what `test` runs small.
     Prove {
         #[arg(long, default_value_t = PROOF_EVENTS)]
@@ -57,6 +60,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// A map partition of a million entries: memory, folds, searches.
+    BenchMaps,
 }
 
 fn main() -> Result<()> {
@@ -69,12 +74,27 @@ fn main() -> Result<()> {
             build(&root)?;
             build_plugins(&root)
         }
+        Verb::Quickstart(arguments) => {
+            setup::compilers(&root)?;
+            build(&root)?;
+            build_plugins(&root)?;
+            let binary = target(&root, "target/release/millstream");
+            quickstart::run(&root, &binary, &arguments)
+        }
         Verb::Prove { events } => {
             let events = events.to_string();
             let only = ["exactly_once", "--nocapture", "--test-threads=1"].map(String::from);
             test(&root, &[("MILLSTREAM_TEST_EVENTS", &events)], &only)
         }
         Verb::Bench { rest } => bench(&root, &rest),
+        Verb::BenchMaps => {
+            setup::compilers(&root)?;
+            build(&root)?;
+            run(&mut Command::new(target(
+                &root,
+                "target/release/bench-maps",
+            )))
+        }
     }
 }
 

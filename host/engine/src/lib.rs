@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod json;
+
 pub mod record;
 
 pub mod pipeline;

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::json::Pointer;
+
 /// Index of a step in [`Pipeline::steps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub usize);
@@ -119,6 +121,8 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Map {
     pub name: String,
+    /// Where in the values scalars stand that queries look for.
+    pub index: Vec<Pointer>,
 }
 
 impl Pipeline {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::pipeline::Pipeline;
 use crate::record::Columns;
+use crate::task::failure::Kind;
 use crate::task::run::{Ran, Sent};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct Tally {
     /// By sink, in the pipeline's order.
     pub sent: Vec<Sent>,
     /// Records left out or stopped at, by step or sink.
-    pub failures: BTreeMap<String, u64>,
+    pub failures: BTreeMap<(String, Kind), u64>,
     /// Epochs that took effect, and such as did not, for whatever reason.
     pub committed: u64,
     pub aborted: u64,
@@ -41,7 +42,8 @@ impl Tally {
             total.bytes += sent.bytes;
         }
         for failure in &ran.failures {
-            *self.failures.entry(failure.at.clone()).or_default() += 1;
+            let place = (failure.at.clone(), failure.kind);
+            *self.failures.entry(place).or_default() += 1;
         }
     }
 
@@ -52,12 +54,21 @@ impl Tally {
             total.records += sent.records;
             total.bytes += sent.bytes;
         }
-        for (at, count) in &other.failures {
-            *self.failures.entry(at.clone()).or_default() += count;
+        for (place, count) in &other.failures {
+            *self.failures.entry(place.clone()).or_default() += count;
         }
         self.committed += other.committed;
         self.aborted += other.aborted;
         self.in_doubt += other.in_doubt;
+    }
+
+    /// The failures of each step or sink, of whatever kind.
+    pub fn failures_by_place(&self) -> BTreeMap<&str, u64> {
+        let mut sums = BTreeMap::new();
+        for ((at, _), count) in &self.failures {
+            *sums.entry(at.as_str()).or_default() += count;
+        }
+        sums
     }
 
     pub fn clear(&mut self) {

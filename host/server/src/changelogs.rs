@@ -13,6 +13,7 @@ use millstream_engine::state::restore::{MapPartition, Phase};
 
 use crate::cluster::{Read, Reader};
 use crate::directory::{MapPlace, SharedPartition};
+use crate::map_memory::MapMemory;
 
 /// How long a partition that has something to read may stand still before its reading is begun again. librdkafka has been seen to
 /// fetch nothing after an outage, for minutes; an open transaction of somebody else may hold it up too, and then nothing is lost.
@@ -26,7 +27,7 @@ pub struct Changelogs<R> {
     reader: R,
     /// Changelog topics by `MapId`.
     topics: Vec<String>,
-    seed: u64,
+    memory: Arc<MapMemory>,
     held: BTreeMap<MapPlace, SharedPartition>,
     /// Given away in a rebalance under way; what comes back goes on where it was.
     parked: BTreeMap<MapPlace, SharedPartition>,
@@ -38,11 +39,11 @@ pub struct Changelogs<R> {
 }
 
 impl<R: Reader> Changelogs<R> {
-    pub fn new(reader: R, topics: Vec<String>, seed: u64) -> Self {
+    pub fn new(reader: R, topics: Vec<String>, memory: Arc<MapMemory>) -> Self {
         Self {
             reader,
             topics,
-            seed,
+            memory,
             held: BTreeMap::new(),
             parked: BTreeMap::new(),
             broken: Vec::new(),
@@ -98,7 +99,7 @@ impl<R: Reader> Changelogs<R> {
         for &place in &self.broken {
             let (start, end) = self.bounds(place)?;
             if let Some(shared) = self.held.get(&place) {
-                *write(shared) = MapPartition::new(self.seed, start, end);
+                *write(shared) = self.memory.partition(place.0, start, end);
             }
         }
         self.assign()?;
@@ -120,7 +121,7 @@ impl<R: Reader> Changelogs<R> {
                 return Arc::clone(parked);
             }
         }
-        Arc::new(RwLock::new(MapPartition::new(self.seed, start, end)))
+        Arc::new(RwLock::new(self.memory.partition(place.0, start, end)))
     }
 
     /// Gives all partitions up, keeping their contents until it is known which of them come back.
@@ -135,10 +136,11 @@ impl<R: Reader> Changelogs<R> {
         &self.held
     }
 
-    /// Folds what is there.
-    pub fn poll(&mut self) {
+    /// Folds what is there. An error says that a map has no room for its next change; nothing is folded from there on.
+    pub fn poll(&mut self) -> Result<(), String> {
         let (topics, held, broken) = (&self.topics, &self.held, &mut self.broken);
         let mut moved: Vec<MapPlace> = Vec::new();
+        let mut full = None;
         self.reader.poll(|(topic, partition), polled| {
             let Some(map) = topics.iter().position(|known| known == topic) else {
                 return;
@@ -147,6 +149,9 @@ impl<R: Reader> Changelogs<R> {
             let Some(shared) = held.get(&place).filter(|_| !broken.contains(&place)) else {
                 return;
             };
+            if full.is_some() {
+                return;
+            }
             if moved.last() != Some(&place) {
                 moved.push(place);
             }
@@ -155,18 +160,25 @@ impl<R: Reader> Changelogs<R> {
                 // Handed out before the reading was begun again.
                 Read::Record { offset, .. } if offset < partition.position() => {}
                 Read::Record { offset, key, value } => match key {
-                    Some(key) => partition.fold(offset, key, value),
+                    Some(key) => {
+                        let folded = partition.fold(offset, key, value);
+                        full = folded.err().map(|full| (place.0, full));
+                    }
                     None => partition.advance(offset + 1),
                 },
                 Read::End(offset) => partition.advance(offset),
                 Read::Unreadable => {
-                    *partition = MapPartition::new(self.seed, 0, i64::MAX);
+                    *partition = self.memory.partition(place.0, 0, i64::MAX);
                     broken.push(place);
                 }
             }
         });
+        if let Some((map, full)) = full {
+            return Err(self.memory.describe(map, &full));
+        }
         self.rebuild_broken();
         self.restart_standing(&moved);
+        Ok(())
     }
 
     fn rebuild_broken(&mut self) {

@@ -87,6 +87,9 @@ pub trait Member {
     /// left out.
     fn positions(&self, places: &[TopicPartition]) -> BTreeMap<TopicPartition, i64>;
 
+    /// The ends of these partitions, as far as they are known without asking for them.
+    fn ends(&self, places: &[TopicPartition]) -> BTreeMap<TopicPartition, i64>;
+
     /// The first offset that a partition still has.
     fn first_offset(&self, at: TopicPartition) -> Result<i64, String>;
 

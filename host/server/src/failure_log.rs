@@ -31,6 +31,7 @@ impl FailureLog {
             offset,
             reason,
             on_error,
+            ..
         } = failure;
         if *on_error == OnError::Fail {
             tracing::error!(

@@ -2,7 +2,7 @@
 //!
 //! A line is an object of `key`, `value`, `headers`, `timestamp` and `partition`, of which `value` must be there; any other JSON is a
 //! bare value. A string stands for its text, null for none, and other JSON for its own text, byte for byte as written. What is not
-//! UTF-8 stands in `key-base64` and `value-base64`.
+//! UTF-8 stands in `key_base64` and `value_base64`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,9 +14,9 @@ use serde_json::value::RawValue;
 
 const FIELDS: [&str; 7] = [
     "key",
-    "key-base64",
+    "key_base64",
     "value",
-    "value-base64",
+    "value_base64",
     "headers",
     "timestamp",
     "partition",
@@ -25,13 +25,16 @@ const FIELDS: [&str; 7] = [
 /// What `--out` says on top of that, and `--feed` doesn't need.
 const PLACE: [&str; 2] = ["topic", "offset"];
 
+/// Name and value.
+pub type Header = (String, Option<Vec<u8>>);
+
 /// A record as a line says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line<'a> {
     pub key: Option<Cow<'a, [u8]>>,
     pub value: Option<Cow<'a, [u8]>>,
-    /// Name and value of each, in their order.
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// In their order.
+    pub headers: Vec<Header>,
     /// Milliseconds since 1970-01-01 UTC.
     pub timestamp: Option<i64>,
     pub partition: Option<u32>,
@@ -48,7 +51,7 @@ pub fn parse(line: &[u8]) -> Result<Line<'_>, String> {
     let fields = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(text).ok();
     let record = fields.filter(|fields| {
         let known = |name: &Cow<'_, str>| FIELDS.contains(&&**name) || PLACE.contains(&&**name);
-        let has_value = fields.contains_key("value") || fields.contains_key("value-base64");
+        let has_value = fields.contains_key("value") || fields.contains_key("value_base64");
         has_value && fields.keys().all(known)
     });
     let Some(fields) = record else {
@@ -58,12 +61,12 @@ pub fn parse(line: &[u8]) -> Result<Line<'_>, String> {
         });
     };
     let field = |name: &str| fields.get(name).copied();
-    let either = |name: &str| match (field(name), field(&format!("{name}-base64"))) {
-        (Some(_), Some(_)) => Err(format!("has both `{name}` and `{name}-base64`")),
+    let either = |name: &str| match (field(name), field(&format!("{name}_base64"))) {
+        (Some(_), Some(_)) => Err(format!("has both `{name}` and `{name}_base64`")),
         (Some(raw), None) => Ok(bytes(raw)),
         (None, Some(raw)) => decode(raw)
             .map(|bytes| Some(Cow::Owned(bytes)))
-            .ok_or_else(|| format!("`{name}-base64` is no base64 text")),
+            .ok_or_else(|| format!("`{name}_base64` is no base64 text")),
         (None, None) => Ok(None),
     };
     let number = |name: &str| {
@@ -108,7 +111,7 @@ fn decode(raw: &RawValue) -> Option<Vec<u8>> {
 }
 
 /// `{"name": "value"}`, or `[["name", "value"], …]` where names repeat.
-fn headers(raw: &RawValue) -> Result<Vec<(String, Option<Vec<u8>>)>, String> {
+fn headers(raw: &RawValue) -> Result<Vec<Header>, String> {
     let owned = |value: Option<String>| value.map(String::into_bytes);
     if let Ok(list) = serde_json::from_str::<Vec<(String, Option<String>)>>(raw.get()) {
         return Ok(list
@@ -143,7 +146,7 @@ pub fn write(out: &mut Vec<u8>, topic: &str, partition: u32, record: &Record<'_>
             Some((_, Ok(json))) if stands_for_itself(json) => format!(",\"{name}\":{json}"),
             Some((_, Ok(plain))) => format!(",\"{name}\":{}", text(plain)),
             Some((bytes, Err(_))) => {
-                format!(",\"{name}-base64\":\"{}\"", BASE64_STANDARD.encode(bytes))
+                format!(",\"{name}_base64\":\"{}\"", BASE64_STANDARD.encode(bytes))
             }
         };
         out.extend_from_slice(field.as_bytes());
@@ -208,7 +211,7 @@ mod tests {
             Some("1"),
         );
         check(
-            r#"{"key-base64": "YQ==", "value-base64": "YmM="}"#,
+            r#"{"key_base64": "YQ==", "value_base64": "YmM="}"#,
             Some("a"),
             Some("bc"),
         );
@@ -259,12 +262,12 @@ mod tests {
             "`headers` is neither an object of texts nor a list of pairs of texts",
         );
         check(
-            br#"{"value":1,"value-base64":"YQ=="}"#,
-            "has both `value` and `value-base64`",
+            br#"{"value":1,"value_base64":"YQ=="}"#,
+            "has both `value` and `value_base64`",
         );
         check(
-            br#"{"value-base64":"?"}"#,
-            "`value-base64` is no base64 text",
+            br#"{"value_base64":"?"}"#,
+            "`value_base64` is no base64 text",
         );
     }
 

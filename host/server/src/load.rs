@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use millstream_engine::pipeline::{From, Input, Pipeline};
+use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Outside, PluginFile, Problem, Problems, Unsound};
 use crate::kafka::{Clients, Properties};
@@ -20,17 +21,13 @@ pub fn all(
     instance: &str,
 ) -> Result<(Clients, Arc<Vec<StepPlugin>>), Problems> {
     let mut problems = Vec::new();
-    let clients = clients(config, instance);
-    problems.extend(refused_properties(&config.outside));
-    if problems.is_empty()
-        && let Some(why) = clients.properties.unusable()
-    {
-        problems.push(config.problem(&["kafka"], why));
-    }
+    let clients = clients(config, instance)
+        .map_err(|found| problems.extend(found.list))
+        .ok();
     let steps = all_steps(config, runtime, &mut problems);
-    match Problems::from_list(problems) {
-        Some(problems) => Err(problems),
-        None => Ok((clients, Arc::new(steps))),
+    match (clients, Problems::from_list(problems)) {
+        (Some(clients), None) => Ok((clients, Arc::new(steps))),
+        (_, problems) => Err(problems.expect("what failed said why")),
     }
 }
 
@@ -71,13 +68,14 @@ fn plugins(
 
 fn all_steps(config: &Config, runtime: &Runtime, problems: &mut Vec<Problem>) -> Vec<StepPlugin> {
     let plugins = plugins(&config.outside, runtime, problems);
+    let revision = revision(config, &plugins);
     let mut steps = Vec::new();
     for (step, settings) in config.pipeline.steps.iter().zip(&config.steps) {
         let Some(plugin) = &plugins[settings.plugin] else {
             continue;
         };
         let name = &config.outside.plugins[settings.plugin].name;
-        let (description, needs) = match ask(plugin, &step.name, &settings.config) {
+        let (description, needs) = match ask(plugin, &step.name, &settings.config, &revision) {
             Ok(answers) => answers,
             Err(why) => {
                 let why = format!("plugin \"{name}\" {why}");
@@ -95,14 +93,34 @@ fn all_steps(config: &Config, runtime: &Runtime, problems: &mut Vec<Problem>) ->
             description,
             config: settings.config.clone(),
             ports: needs.ports,
+            revision: Arc::clone(&revision),
         });
     }
     steps
 }
 
+/// A name for this version of the pipeline file and its plugins: the start of their digest.
+fn revision(config: &Config, plugins: &[Option<Plugin>]) -> Arc<str> {
+    const BYTES: usize = 6;
+    let mut digest = Sha256::new_with_prefix(config.digest);
+    for plugin in plugins.iter().flatten() {
+        digest.update(plugin.digest());
+    }
+    let bytes = digest.finalize().into_iter().take(BYTES);
+    bytes
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        .into()
+}
+
 /// Who a plugin is, and what it needs under a step's configuration.
-fn ask(plugin: &Plugin, step: &str, config: &str) -> Result<(String, Needs), String> {
-    let configured = plugin.instantiate(step, config);
+fn ask(
+    plugin: &Plugin,
+    step: &str,
+    config: &str,
+    revision: &Arc<str>,
+) -> Result<(String, Needs), String> {
+    let configured = plugin.instantiate(step, config, revision);
     let (mut instance, needs) =
         configured.map_err(|why| format!("refuses its configuration: {why}"))?;
     let description = instance
@@ -213,14 +231,22 @@ fn read_port<'i>(config: &Config, input: &'i Input, step: &str) -> Option<&'i st
     }
 }
 
-fn clients(config: &Config, instance: &str) -> Clients {
+/// The Kafka clients of a pipeline, if librdkafka takes their properties.
+pub fn clients(config: &Config, instance: &str) -> Result<Clients, Problems> {
+    if let Some(problems) = Problems::from_list(refused_properties(&config.outside)) {
+        return Err(problems);
+    }
     let pipeline = &config.pipeline;
-    Clients {
+    let clients = Clients {
         pipeline: pipeline.name.clone(),
         instance: instance.into(),
         guarantee: pipeline.guarantee,
         interval: pipeline.interval,
         properties: properties(&config.outside),
+    };
+    match clients.properties.unusable() {
+        Some(why) => Err(config.problem(&["kafka"], why).into()),
+        None => Ok(clients),
     }
 }
 

@@ -16,8 +16,10 @@ use crate::cluster::{Admin as _, AdminError, Cluster, StartPlace};
 use crate::config::{Config, Problems};
 use crate::directory::Directory;
 use crate::kafka::Clients;
+use crate::map_memory::MapMemory;
 use crate::outlet::{OpenError, Outlet};
 use crate::query::{Served, Server};
+use crate::restoring::Restoring;
 use crate::seat_lock::{LockError, SeatLock};
 use crate::status;
 use crate::topics::{self, Topics, TopicsError};
@@ -58,6 +60,8 @@ pub enum Failure {
     Runtime(String),
     #[error("{0}")]
     CommandLine(String),
+    #[error("{url} does not answer: {why}")]
+    Status { url: String, why: String },
     #[error("the workers did not end in time")]
     Stuck,
 }
@@ -125,21 +129,26 @@ pub fn run_on<C: Cluster>(
     let served = Served {
         pipeline: Arc::clone(&pipeline),
         instance: options.instance.clone(),
+        revision: steps
+            .first()
+            .map_or_else(String::new, |step| step.revision.to_string()),
         steps: steps
             .iter()
             .map(|step| (step.name.clone(), step.description.clone()))
             .collect(),
         map_partitions: topics.map_partitions,
         directory: Arc::default(),
+        memory: Arc::new(MapMemory::new(&pipeline, config.memory, draw(), draw())),
         workers: statuses.collect(),
     };
     let workers = start_workers(&outlet, producers, &served, &topics, steps, stop)?;
+    let directory = Arc::clone(&served.directory);
     Server::serve(listener, served).map_err(|source| Failure::System {
         what: "HTTP can't be served".into(),
         source,
     })?;
     tracing::info!("listening on http://{}", server.address);
-    watch(workers, stop)
+    watch(workers, &directory, stop)
 }
 
 /// A producer for every worker, before anything is read: that ends what an earlier life of these seats left open, which would hide
@@ -192,6 +201,7 @@ fn start_workers<C: Cluster>(
             },
             steps: Arc::clone(steps),
             directory: Arc::<Directory>::clone(&served.directory),
+            memory: Arc::clone(&served.memory),
             status: Arc::clone(status),
             stop: Arc::clone(stop),
         };
@@ -206,7 +216,8 @@ fn start_workers<C: Cluster>(
 }
 
 /// Waits for the workers; when one ends, all are asked to.
-fn watch(workers: Vec<Worker>, stop: &AtomicBool) -> Result<(), Failure> {
+fn watch(workers: Vec<Worker>, directory: &Directory, stop: &AtomicBool) -> Result<(), Failure> {
+    let mut restoring = Restoring::new();
     let mut workers: Vec<Worker> = workers;
     let mut result = Ok(());
     let mut asked: Option<Instant> = None;
@@ -227,6 +238,7 @@ fn watch(workers: Vec<Worker>, stop: &AtomicBool) -> Result<(), Failure> {
         {
             return Err(Failure::Stuck);
         }
+        restoring.look(directory);
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(result?)

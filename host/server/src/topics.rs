@@ -30,16 +30,37 @@ pub enum TopicsError {
 
 /// Checks all topics and makes the changelogs that are missing.
 pub fn prepare(config: &Config, admin: &impl Admin) -> Result<Topics, TopicsError> {
+    let mut facts = check(config, admin)?;
+    let partitions = source_partitions(config, &facts);
+    for changelog in changelogs(config) {
+        if !facts.contains_key(&changelog) {
+            tracing::info!("making topic {changelog} with {partitions} partitions, compacted");
+            admin.create_changelog(&changelog, partitions)?;
+            facts.extend(admin.topics([changelog.as_str()])?);
+        }
+    }
+    Ok(gather(config, &facts, partitions))
+}
+
+fn changelogs(config: &Config) -> Vec<String> {
+    let maps = 0..config.pipeline.maps.len();
+    maps.map(|map| config.pipeline.changelog(MapId(map)))
+        .collect()
+}
+
+/// Those of the pipeline's topics that exist; changelogs may be missing.
+pub fn check(
+    config: &Config,
+    admin: &impl Admin,
+) -> Result<BTreeMap<String, TopicFacts>, TopicsError> {
     let pipeline = &config.pipeline;
-    let changelogs: Vec<String> = (0..pipeline.maps.len())
-        .map(|map| pipeline.changelog(MapId(map)))
-        .collect();
+    let changelogs = changelogs(config);
     let sources = pipeline.topics.iter().map(|topic| topic.topic.as_str());
     let sinks = pipeline.sinks.iter().filter_map(|sink| match &sink.target {
         Target::Topic(topic) => Some(topic.as_str()),
         Target::Map(_) => None,
     });
-    let mut facts = admin.topics(
+    let facts = admin.topics(
         sources
             .chain(sinks)
             .chain(changelogs.iter().map(String::as_str)),
@@ -57,14 +78,7 @@ pub fn prepare(config: &Config, admin: &impl Admin) -> Result<Topics, TopicsErro
     if let Some(problems) = Problems::from_list(problems) {
         return Err(problems.into());
     }
-    for changelog in changelogs {
-        if !facts.contains_key(&changelog) {
-            tracing::info!("making topic {changelog} with {partitions} partitions, compacted");
-            admin.create_changelog(&changelog, partitions)?;
-            facts.extend(admin.topics([changelog.as_str()])?);
-        }
-    }
-    Ok(gather(config, &facts, partitions))
+    Ok(facts)
 }
 
 fn missing(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<Problem> {

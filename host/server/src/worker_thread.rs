@@ -22,20 +22,25 @@ use crate::cluster::{
 use crate::directory::Directory;
 use crate::failure_log::FailureLog;
 use crate::insist::{Stopping, insist};
+use crate::map_memory::MapMemory;
 use crate::outlet::{OpenError, Outlet};
+use crate::reporter::Reporter;
 use crate::running::Running;
-use crate::status::{Phase, Retrying, SharedStatus};
+use crate::status::{Phase, SharedStatus};
 use crate::wasm::{StepPlugin, Steps};
 
 /// How long a worker waits for records with nothing else to do: how late a tick may come, or a changed map entry be seen.
 const IDLE: Duration = Duration::from_millis(5);
 
+/// How long offsets may be pending before something other than an open transaction is to be feared. A predecessor's ends by its
+/// time-out, a minute after its last sign with usual intervals, and the broker's look every 10 s.
+const PENDING_MAX: Duration = Duration::from_secs(120);
+const HANGING: &str = "they have been pending for longer than a transaction may be open. A broker that was shut down in the wrong \
+     moment may have lost its end: kafka-transactions.sh find-hanging finds it, in __consumer_offsets";
+
 /// How much longer each failed epoch in a row waits before it is run again, and up to how many.
 const FAILURE_PAUSE: Duration = Duration::from_millis(200);
 const FAILURES_COUNTED: u32 = 25;
-
-/// How often a worker's status is made known.
-const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What a worker thread is given.
 #[derive(Debug)]
@@ -44,6 +49,7 @@ pub struct Seat<C> {
     pub steps: Arc<Vec<StepPlugin>>,
     pub outlet: Outlet<C>,
     pub directory: Arc<Directory>,
+    pub memory: Arc<MapMemory>,
     pub status: SharedStatus,
     pub stop: Arc<AtomicBool>,
 }
@@ -101,10 +107,8 @@ struct Loop<C: Cluster> {
     changelogs: Option<Changelogs<C::Reader>>,
     running: Running<C>,
     began: Instant,
-    status_due: Instant,
     stopping: bool,
-    /// The epochs that have failed since the last one that was committed, see [`Loop::retrying`].
-    failed: Retrying,
+    reporter: Reporter,
 }
 
 /// What queries may still ask must be folded still: whatever ends the loop, its partitions leave the directory.
@@ -131,7 +135,7 @@ impl<C: Cluster> Loop<C> {
         let consumer = cluster.join(seat.setup.worker, &topics).map_err(failed)?;
         let reader = (!changelogs.is_empty()).then(|| cluster.reader());
         let reader = reader.transpose().map_err(failed)?;
-        let run = seat.setup.run;
+        let memory = Arc::clone(&seat.memory);
         let running = Running {
             producer: Some(producer),
             steps: Steps::new(Arc::clone(&seat.steps)),
@@ -139,16 +143,14 @@ impl<C: Cluster> Loop<C> {
             failures: FailureLog::new(),
             stopped: false,
         };
-        let now = Instant::now();
         Ok(Self {
             engine: Worker::new(seat.setup.clone()),
             consumer,
-            changelogs: reader.map(|reader| Changelogs::new(reader, changelogs, run)),
+            changelogs: reader.map(|reader| Changelogs::new(reader, changelogs, memory)),
             running,
-            began: now,
-            status_due: now,
+            began: Instant::now(),
             stopping: false,
-            failed: Retrying::default(),
+            reporter: Reporter::new(Arc::clone(&seat.status)),
             seat,
         })
     }
@@ -185,10 +187,12 @@ impl<C: Cluster> Loop<C> {
             now: self.began.elapsed(),
         })?;
         if let Some(changelogs) = &mut self.changelogs {
-            changelogs.poll();
+            let folded = changelogs.poll();
+            folded.map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
         }
         self.running.failures.turn();
-        self.publish();
+        let steps = self.running.steps.meters();
+        self.reporter.publish(&self.engine, &self.consumer, steps);
         Ok(())
     }
 
@@ -262,7 +266,7 @@ impl<C: Cluster> Loop<C> {
                     return Err(Halt::Failed(WorkerError::Failed(refusal)));
                 }
                 tracing::warn!("the epoch is aborted and will be run again: {why}");
-                self.failed(&why);
+                self.reporter.failed(&self.engine, &why);
                 self.happened(Event::Broken(why))
             }
             Broken::Host(why) => Err(Halt::Failed(WorkerError::Failed(why))),
@@ -275,7 +279,7 @@ impl<C: Cluster> Loop<C> {
             self.consumer
                 .pause(&stopped)
                 .map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
-            self.status_due = Instant::now();
+            self.reporter.hurry();
         }
         Ok(())
     }
@@ -342,7 +346,8 @@ impl<C: Cluster> Loop<C> {
         self.running.steps.discard();
         // Gone before the next one is made: it might still send what it was asked to.
         self.running.producer = None;
-        let failures = self.retrying().map_or(0, |retrying| retrying.epochs);
+        let retrying = self.reporter.retrying(&self.engine);
+        let failures = retrying.map_or(0, |retrying| retrying.epochs);
         let pause = FAILURE_PAUSE * failures.saturating_sub(1).min(FAILURES_COUNTED);
         let until = Instant::now() + pause;
         while Instant::now() < until && !self.seat.stop.load(Ordering::Relaxed) {
@@ -363,7 +368,11 @@ impl<C: Cluster> Loop<C> {
     }
 
     fn commit(&mut self) -> Verdict {
+        let began = Instant::now();
         let mut verdict = self.try_commit().unwrap_or_else(Verdict::Aborted);
+        if let Verdict::Committed(_) = verdict {
+            self.reporter.commits.note(began.elapsed());
+        }
         if let (Verdict::Aborted(_) | Verdict::InDoubt(_), Some(why)) =
             (&verdict, self.consumer.fenced())
         {
@@ -375,11 +384,11 @@ impl<C: Cluster> Loop<C> {
             Verdict::Committed(Sends::Several) => tracing::info!("committed after several tries"),
             Verdict::Aborted(why) => {
                 tracing::warn!("the epoch is aborted and will be run again: {why}");
-                self.failed(why);
+                self.reporter.failed(&self.engine, why);
             }
             Verdict::InDoubt(why) => {
                 tracing::warn!("the commit is in doubt: {why}; reading the offsets back");
-                self.failed(why);
+                self.reporter.failed(&self.engine, why);
             }
             Verdict::Fenced(why) | Verdict::Fatal(why) => {
                 tracing::error!("the commit failed: {why}");
@@ -388,29 +397,9 @@ impl<C: Cluster> Loop<C> {
         verdict
     }
 
-    /// An epoch failed, and is run again.
-    fn failed(&mut self, why: &str) {
-        if self.retrying().is_none() {
-            self.failed = Retrying {
-                after: self.engine.tally().committed,
-                ..Retrying::default()
-            };
-        }
-        self.failed.epochs += 1;
-        why.clone_into(&mut self.failed.reason);
-        self.status_due = Instant::now();
-        self.publish();
-    }
-
-    /// What has failed, if nothing was committed since.
-    fn retrying(&self) -> Option<&Retrying> {
-        let failed = self.failed.epochs > 0;
-        (failed && self.failed.after == self.engine.tally().committed).then_some(&self.failed)
-    }
-
     /// The end that was asked for: a clean one unless the last epoch failed.
     fn stopped(&self) -> Halt {
-        match self.retrying() {
+        match self.reporter.retrying(&self.engine) {
             None => Halt::Stopped,
             Some(failed) => Halt::Failed(WorkerError::Uncommitted(failed.reason.clone())),
         }
@@ -463,13 +452,19 @@ impl<C: Cluster> Loop<C> {
             return Ok(Vec::new());
         }
         let look = || self.look_after_seat();
+        let began = Instant::now();
+        let explain = |why| match began.elapsed() > PENDING_MAX {
+            true => format!("{why}; {HANGING}"),
+            false => why,
+        };
         let offsets = insist(
             &self.seat.stop,
             "reading the committed offsets",
             &look,
             || {
                 let mut offsets = Vec::with_capacity(places.len());
-                for (partition, offset, metadata) in self.consumer.committed(places)? {
+                let committed = self.consumer.committed(places).map_err(explain)?;
+                for (partition, offset, metadata) in committed {
                     let offset =
                         offset.map_or_else(|| self.consumer.first_offset(partition), Ok)?;
                     offsets.push(CommittedOffset {
@@ -514,7 +509,7 @@ impl<C: Cluster> Loop<C> {
             "assigned: {}",
             held.join(" ")
         );
-        self.set_phase(Phase::Running);
+        self.reporter.set_phase(Phase::Running);
         Ok(())
     }
 
@@ -536,7 +531,7 @@ impl<C: Cluster> Loop<C> {
             .unassign()
             .map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
         tracing::info!(worker = self.seat.setup.worker, "all partitions given up");
-        self.set_phase(Phase::Joining);
+        self.reporter.set_phase(Phase::Joining);
         Ok(())
     }
 
@@ -545,28 +540,6 @@ impl<C: Cluster> Loop<C> {
             slot: self.seat.outlet.cluster.seat(self.seat.setup.worker),
             why,
         })
-    }
-
-    fn set_phase(&mut self, phase: Phase) {
-        self.seat
-            .status
-            .lock()
-            .expect("nobody panics with it held")
-            .phase = phase;
-        self.status_due = Instant::now();
-    }
-
-    fn publish(&mut self) {
-        let now = Instant::now();
-        if now < self.status_due {
-            return;
-        }
-        self.status_due = now + STATUS_INTERVAL;
-        let mut status = self.seat.status.lock().expect("nobody panics with it held");
-        status.held = self.engine.held().collect();
-        status.stopped = self.engine.stopped().cloned().collect();
-        status.tally.clone_from(self.engine.tally());
-        status.retrying = self.retrying().cloned();
     }
 }
 

@@ -1,72 +1,97 @@
-//! The committed contents of one map partition: the fold of its changelog.
+//! The committed contents of one map partition: the fold of its changelog, with its indexes.
 //!
-//! Invariant: one allocation an entry, holding key and value; beside it the table keeps 16 bytes for the pointer and one for the
-//! hash. Nothing uncommitted ever gets in: who calls [`Committed::put`] read the change committed.
+//! Invariant: the table has the slot of every entry under its key, the indexes have it under its value, and both have nothing else.
+//! Nothing uncommitted ever gets in: who calls [`Committed::put`] read the change committed.
 
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-/// Where the key ends in an entry's bytes: it starts after a little-endian length.
-const KEY: usize = 4;
+use super::entries::Entries;
+use super::index::Index;
+use crate::json::{Pointer, find};
+
+/// What a change may add to the indexes: nodes and sets that are split or made anew.
+const INDEX_GROWTH: usize = 16 << 10;
 
 #[derive(Debug)]
 pub struct Committed {
-    table: HashTable<Box<[u8]>>,
-    /// Of all keys and values.
-    bytes: usize,
+    /// Slots by key.
+    table: HashTable<u32>,
+    entries: Entries,
+    /// Of the indexes, in their order.
+    pointers: Arc<[Pointer]>,
+    indexes: Vec<Index>,
     hasher: FixedState,
 }
 
 impl Committed {
-    /// `seed` keeps people who choose keys from choosing ones that collide; it changes nothing that can be seen.
-    pub fn new(seed: u64) -> Self {
+    /// With an index for each pointer. `seed` keeps people who choose keys from choosing ones that collide; it changes nothing
+    /// that can be seen.
+    pub fn new(seed: u64, pointers: Arc<[Pointer]>) -> Self {
         Self {
             table: HashTable::new(),
-            bytes: 0,
+            entries: Entries::default(),
+            indexes: pointers.iter().cloned().map(Index::new).collect(),
+            pointers,
             hasher: FixedState::with_seed(seed),
         }
     }
 
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        let entry = self
-            .table
-            .find(self.hasher.hash_one(key), |entry| self::key(entry) == key)?;
-        Some(value(entry))
+        let same = |&slot: &u32| self.entries.key(slot) == key;
+        let slot = *self.table.find(self.hasher.hash_one(key), same)?;
+        self.entries.get(slot).map(|(_, value)| value)
     }
 
     /// Sets or, with no value, removes a key.
     pub fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
         let hash = self.hasher.hash_one(key);
-        let hasher = &self.hasher;
+        let (entries, hasher) = (&mut self.entries, &self.hasher);
         let found = self.table.entry(
             hash,
-            |entry| self::key(entry) == key,
-            |entry| hasher.hash_one(self::key(entry)),
+            |&slot| entries.key(slot) == key,
+            |&slot| hasher.hash_one(entries.key(slot)),
         );
         match (found, value) {
-            (Entry::Occupied(mut found), Some(new)) => {
-                let entry = found.get_mut();
-                let at = KEY + key.len();
-                self.bytes = self.bytes + new.len() - (entry.len() - at);
-                if entry.len() == at + new.len() {
-                    entry[at..].copy_from_slice(new);
-                } else {
-                    *entry = join(key, new);
-                }
+            (Entry::Occupied(found), Some(new)) => {
+                let slot = *found.get();
+                let (_, old) = entries
+                    .get(slot)
+                    .expect("the table knows slots in use only");
+                reindex(
+                    &mut self.indexes,
+                    &self.pointers,
+                    slot,
+                    Some(old),
+                    Some(new),
+                );
+                entries.replace(slot, new);
             }
             (Entry::Occupied(found), None) => {
-                let (entry, _) = found.remove();
-                self.bytes -= entry.len() - KEY;
+                let (slot, _) = found.remove();
+                let old = entries.get(slot).map(|(_, value)| value);
+                reindex(&mut self.indexes, &self.pointers, slot, old, None);
+                entries.remove(slot);
             }
             (Entry::Vacant(place), Some(value)) => {
-                place.insert(join(key, value));
-                self.bytes += key.len() + value.len();
+                let slot = entries.insert(key, value);
+                place.insert(slot);
+                reindex(&mut self.indexes, &self.pointers, slot, None, Some(value));
             }
             (Entry::Vacant(_), None) => {}
         }
+    }
+
+    pub fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    pub fn indexes(&self) -> &[Index] {
+        &self.indexes
     }
 
     pub fn len(&self) -> usize {
@@ -79,33 +104,67 @@ impl Committed {
 
     /// Bytes of all keys and values.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.entries.bytes()
+    }
+
+    /// What entries and table take in memory, keys and values included.
+    pub fn footprint(&self) -> usize {
+        self.entries.footprint() + self.table.allocation_size()
+    }
+
+    /// What an index takes in memory.
+    pub fn index_footprint(&self, index: &Index) -> usize {
+        index.footprint(self.entries.end())
+    }
+
+    /// What all of it takes in memory once a change is made, at most, and while it is made. None if there is no slot for it.
+    pub fn footprint_with(&self, key: &[u8], value: Option<&[u8]>) -> Option<usize> {
+        let indexes = self
+            .indexes
+            .iter()
+            .map(|index| self.index_footprint(index) + INDEX_GROWTH);
+        let now = self.footprint() + indexes.sum::<usize>();
+        let Some(value) = value else { return Some(now) };
+        if self.entries.is_full() {
+            return None;
+        }
+        // A table that grows is there twice for a moment, the second time with twice the room.
+        let grows = self.table.len() == self.table.capacity();
+        let table = if grows {
+            2 * self.table.allocation_size() + 64
+        } else {
+            0
+        };
+        Some(now + Entries::footprint_of(key, value) + table)
     }
 }
 
-fn join(key: &[u8], value: &[u8]) -> Box<[u8]> {
-    let length = u32::try_from(key.len())
-        .expect("Kafka's records, and so their keys, are shorter than 2 GiB");
-    let mut entry = Vec::with_capacity(KEY + key.len() + value.len());
-    entry.extend_from_slice(&length.to_le_bytes());
-    entry.extend_from_slice(key);
-    entry.extend_from_slice(value);
-    entry.into_boxed_slice()
-}
-
-fn split(entry: &[u8]) -> (&[u8], &[u8]) {
-    let (length, rest) = entry
-        .split_first_chunk::<KEY>()
-        .expect("join() put a length first");
-    rest.split_at(u32::from_le_bytes(*length) as usize)
-}
-
-fn key(entry: &[u8]) -> &[u8] {
-    split(entry).0
-}
-
-fn value(entry: &[u8]) -> &[u8] {
-    split(entry).1
+/// A change of an entry's value, told to the indexes.
+fn reindex(
+    indexes: &mut [Index],
+    pointers: &[Pointer],
+    slot: u32,
+    old: Option<&[u8]>,
+    new: Option<&[u8]>,
+) {
+    if indexes.is_empty() || old == new {
+        return;
+    }
+    let old = old.and_then(|value| find(value, pointers));
+    let new = new.and_then(|value| find(value, pointers));
+    for (at, index) in indexes.iter_mut().enumerate() {
+        let old = old.as_ref().and_then(|found| found[at].as_ref());
+        let new = new.as_ref().and_then(|found| found[at].as_ref());
+        if old == new {
+            continue;
+        }
+        if let Some(old) = old {
+            index.remove(old, slot);
+        }
+        if let Some(new) = new {
+            index.insert(new, slot);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +173,7 @@ mod tests {
 
     #[test]
     fn folds_changes() {
-        let mut map = Committed::new(7);
+        let mut map = Committed::new(7, Arc::default());
         let check =
             |map: &Committed, key: &str, value: Option<&str>, entries: usize, bytes: usize| {
                 assert_eq!(map.get(key.as_bytes()), value.map(str::as_bytes));

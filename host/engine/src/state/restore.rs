@@ -6,11 +6,18 @@
 //!
 //! Invariant: while `Restoring`, nobody is given an answer: a key that seems absent may stand in the part not yet read.
 
+use crate::state::budget::{Full, Share};
 use crate::state::committed::Committed;
+
+/// Of a partition without entries, roughly: what lies around the contents.
+const OVERHEAD: usize = 1024;
 
 #[derive(Debug)]
 pub struct MapPartition {
     contents: Committed,
+    share: Share,
+    /// No two partitions that were ever made have the same. Slots mean something within a life only.
+    life: u64,
     /// Changelog offset up to which `contents` is the fold: that of the next record to read.
     position: i64,
     phase: Phase,
@@ -26,10 +33,12 @@ pub enum Phase {
 }
 
 impl MapPartition {
-    /// An empty one, to be folded from `start` on.
-    pub fn new(seed: u64, start: i64, end: i64) -> Self {
+    /// One without contents yet, to be folded from `start` on.
+    pub fn new(contents: Committed, share: Share, life: u64, start: i64, end: i64) -> Self {
         let mut partition = Self {
-            contents: Committed::new(seed),
+            contents,
+            share,
+            life,
             position: start,
             phase: Phase::Restoring { end },
         };
@@ -43,15 +52,20 @@ impl MapPartition {
         self.advance(self.position);
     }
 
-    /// Folds a committed change. Changes come in the order of their offsets, each once.
-    pub fn fold(&mut self, offset: i64, key: &[u8], value: Option<&[u8]>) {
+    /// Folds a committed change. Changes come in the order of their offsets, each once. Nothing is folded where the budget has no
+    /// room for it.
+    pub fn fold(&mut self, offset: i64, key: &[u8], value: Option<&[u8]>) -> Result<(), Full> {
         assert!(
             offset >= self.position,
             "changelog offset {offset} was folded already: position {}",
             self.position
         );
+        let needed = self.contents.footprint_with(key, value);
+        self.share
+            .hold(needed.map_or(usize::MAX / 2, |needed| needed + OVERHEAD))?;
         self.contents.put(key, value);
         self.advance(offset + 1);
+        Ok(())
     }
 
     /// Everything before `position` has been read, transaction markers included.
@@ -68,6 +82,10 @@ impl MapPartition {
         &self.contents
     }
 
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
     pub fn position(&self) -> i64 {
         self.position
     }
@@ -79,21 +97,49 @@ impl MapPartition {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::state::budget::Budget;
+
+    fn over(limit: usize, start: i64, end: i64) -> MapPartition {
+        let contents = Committed::new(1, Arc::default());
+        MapPartition::new(contents, Budget::new(limit, 1).share(0), 1, start, end)
+    }
 
     #[test]
     fn is_live_once_the_end_is_reached() {
-        let mut partition = MapPartition::new(1, 3, 6);
-        partition.fold(3, b"a", Some(b"1"));
+        let mut partition = over(usize::MAX, 3, 6);
+        partition.fold(3, b"a", Some(b"1")).unwrap();
         assert_eq!(partition.phase(), Phase::Restoring { end: 6 });
         // Offset 5 is a transaction marker: no record of that offset ever comes.
-        partition.fold(4, b"b", Some(b"2"));
+        partition.fold(4, b"b", Some(b"2")).unwrap();
         partition.advance(6);
         assert_eq!((partition.phase(), partition.position()), (Phase::Live, 6));
         partition.resume(6);
         assert_eq!(partition.phase(), Phase::Live);
         partition.resume(9);
         assert_eq!(partition.phase(), Phase::Restoring { end: 9 });
-        assert_eq!(MapPartition::new(1, 0, 0).phase(), Phase::Live);
+        assert_eq!(over(0, 0, 0).phase(), Phase::Live);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_folded() {
+        let mut partition = over(1 << 20, 0, 1000);
+        let value = [0; 10_000];
+        let fits = (0..).take_while(|at: &i64| {
+            let fold = partition.fold(*at, &at.to_le_bytes(), Some(&value));
+            fold.is_ok()
+        });
+        let fits = fits.count();
+        assert!((90..105).contains(&fits), "{fits}");
+        assert_eq!(partition.contents().len(), fits);
+        assert!(partition.contents().footprint() <= 1 << 20);
+        let position = partition.position();
+        assert_eq!(usize::try_from(position), Ok(fits));
+        partition
+            .fold(position, &0_i64.to_le_bytes(), None)
+            .unwrap();
+        partition.fold(position + 1, b"small", Some(b"")).unwrap();
     }
 }

@@ -7,12 +7,37 @@ use crate::pipeline::{OnError, StepId};
 use crate::record::Columns;
 use crate::step::{Batch, CallFailure, Outcome, Plugin};
 
+/// What went wrong with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The plugin refused it.
+    Refused,
+    /// The call on it alone failed: a trap, a missed deadline, a malformed answer.
+    Call,
+    /// It has no key, and a map needs one.
+    NullKey,
+    /// It is larger than its topic takes.
+    TooLarge,
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Call => "call",
+            Self::NullKey => "null-key",
+            Self::TooLarge => "too-large",
+        }
+    }
+}
+
 /// A record left out, or one that stopped its task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordFailure {
     /// `step "parse"` or `sink "users"`.
     pub at: String,
     pub offset: i64,
+    pub kind: Kind,
     pub reason: String,
     pub on_error: OnError,
 }
@@ -40,6 +65,7 @@ pub struct Part {
 pub struct Failed {
     /// Index in the step's batch.
     pub index: u32,
+    pub kind: Kind,
     pub reason: String,
 }
 
@@ -84,6 +110,7 @@ impl<P: Plugin> Search<'_, P> {
                 let failures = outcome.failures.drain(..);
                 self.failed.extend(failures.map(|failure| Failed {
                     index: first + failure.origin,
+                    kind: Kind::Refused,
                     reason: failure.reason,
                 }));
                 self.parts.push(Part { first, outcome });
@@ -93,6 +120,7 @@ impl<P: Plugin> Search<'_, P> {
             Err(CallFailure::Plugin(reason)) if batch.columns.len() == 1 => {
                 self.failed.push(Failed {
                     index: first,
+                    kind: Kind::Call,
                     reason,
                 });
                 Ok(())

@@ -9,7 +9,7 @@ use crate::pipeline::{From, Input, MapId, OnError, Pipeline, SinkId, SourceId, S
 use crate::record::{Column, Columns, Record};
 use crate::state::overlay::Overlay;
 use crate::step::{Batch, Output as StepOutput, Plugin};
-use crate::task::failure::{self, Failed, Part, RecordFailure};
+use crate::task::failure::{self, Failed, Kind, Part, RecordFailure};
 
 /// Where topic sinks' records go.
 pub trait Output {
@@ -162,14 +162,15 @@ impl<'a> Graph<'a> {
         failure::process(around.plugin, id, &batch, &mut stage.parts, &mut failed)
             .map_err(Broken::Host)?;
         failed.sort_unstable_by_key(|failed| failed.index);
-        for Failed { index, reason } in failed {
-            let row = stage.row(index);
-            self.fail(
-                row as usize,
-                format!("step \"{}\"", step.name),
-                reason,
-                step.on_error,
-            );
+        for Failed {
+            index,
+            kind,
+            reason,
+        } in failed
+        {
+            let row = stage.row(index) as usize;
+            let at = format!("step \"{}\"", step.name);
+            self.fail(row, at, (kind, reason), step.on_error);
         }
         self.stages.push(Some(stage));
         Ok(())
@@ -296,19 +297,15 @@ impl<'a> Graph<'a> {
         {
             return;
         }
-        let mut first: Option<(u32, String)> = None;
+        let mut first: Option<(u32, Why)> = None;
         self.merged(&reached, |_, (row, record)| {
             if first.is_none() {
-                first = refusal(&record, &sink.target, limits).map(|reason| (row, reason));
+                first = refusal(&record, &sink.target, limits).map(|why| (row, why));
             }
         });
-        if let Some((row, reason)) = first {
-            self.fail(
-                row as usize,
-                format!("sink \"{}\"", sink.name),
-                reason,
-                OnError::Fail,
-            );
+        if let Some((row, why)) = first {
+            let at = format!("sink \"{}\"", sink.name);
+            self.fail(row as usize, at, why, OnError::Fail);
         }
     }
 
@@ -371,8 +368,8 @@ impl<'a> Graph<'a> {
             if row as usize >= self.cut || result.is_err() {
                 return;
             }
-            if careful && let Some(reason) = refusal(&record, &sink.target, limits) {
-                refused.push((row, reason));
+            if careful && let Some(why) = refusal(&record, &sink.target, limits) {
+                refused.push((row, why));
                 return;
             }
             sent.records += 1;
@@ -383,18 +380,14 @@ impl<'a> Graph<'a> {
             }
         });
         result.map_err(Broken::Output)?;
-        for (row, reason) in refused {
-            self.fail(
-                row as usize,
-                format!("sink \"{}\"", sink.name),
-                reason,
-                sink.on_error,
-            );
+        for (row, why) in refused {
+            let at = format!("sink \"{}\"", sink.name);
+            self.fail(row as usize, at, why, sink.on_error);
         }
         Ok(sent)
     }
 
-    fn fail(&mut self, row: usize, at: String, reason: String, on_error: OnError) {
+    fn fail(&mut self, row: usize, at: String, (kind, reason): Why, on_error: OnError) {
         if on_error == OnError::Fail {
             self.cut = self.cut.min(row);
         }
@@ -404,6 +397,7 @@ impl<'a> Graph<'a> {
             RecordFailure {
                 at,
                 offset,
+                kind,
                 reason,
                 on_error,
             },
@@ -454,15 +448,21 @@ fn put(overlay: &mut Overlay, map: MapId, partitions: u32, record: &Record<'_>) 
     overlay.put(map, partitions, key, record.value, record.timestamp);
 }
 
+/// What is wrong with a record, in one word and in several.
+type Why = (Kind, String);
+
 /// Why a sink can't take a record.
-fn refusal(record: &Record<'_>, target: &Target, limits: SinkLimits) -> Option<String> {
+fn refusal(record: &Record<'_>, target: &Target, limits: SinkLimits) -> Option<Why> {
     if record.key.is_none() && matches!(target, Target::Map(_)) {
-        return Some("its key is null: a map needs one".into());
+        return Some((Kind::NullKey, "its key is null: a map needs one".into()));
     }
     let bytes = record.bytes();
     let framed = bytes + record.headers.len() * HEADER_OVERHEAD + RECORD_OVERHEAD;
     let most = limits.record_bytes_max;
     (framed > most).then(|| {
-        format!("its {bytes} bytes, {framed} as Kafka may frame them, do not fit the topic's max.message.bytes, {most}")
+        let reason = format!(
+            "its {bytes} bytes, {framed} as Kafka may frame them, do not fit the topic's max.message.bytes, {most}"
+        );
+        (Kind::TooLarge, reason)
     })
 }

@@ -1,7 +1,9 @@
-//! The command line: `millstream run` and `millstream check`. Exit codes: 0 done, 1 it failed while running, 2 the configuration or
+//! The command line. Exit codes: 0 done, 1 it failed while running, 2 the configuration or
 //! the command line is wrong, 70 a bug of ours.
 
+mod reset;
 mod run;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,10 +13,12 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::cluster::{Admin as _, Cluster as _};
 use crate::config::{self, Config, Overrides};
 use crate::load;
 use crate::supervisor::Failure;
 use crate::telemetry::{self, LogFormat};
+use crate::topics;
 use crate::wasm::{Runtime, Ticker};
 
 const FAILED: u8 = 1;
@@ -41,7 +45,20 @@ enum Command {
     Check {
         /// The pipeline file.
         pipeline: PathBuf,
+        /// Ask the brokers too: can they be reached, are the topics there, and do they fit? Nothing is made or changed.
+        #[arg(long)]
+        connect: bool,
+        /// Brokers to start from, in place of the file's `bootstrap.servers`.
+        #[arg(long, value_name = "HOST:PORT")]
+        bootstrap: Option<String>,
+        /// Give up when no broker could be reached for so long.
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+        connect_timeout: Duration,
     },
+    /// Show what a running process is doing.
+    Status(status::Arguments),
+    /// Delete what a pipeline has left in Kafka: committed offsets and changelogs. Shows what there is, and asks.
+    Reset(reset::Arguments),
 }
 
 pub fn main() -> ExitCode {
@@ -50,7 +67,21 @@ pub fn main() -> ExitCode {
     end_on_panic();
     match arguments.command {
         Command::Run(arguments) => finish(run::main(arguments)),
-        Command::Check { pipeline } => finish(check(&pipeline)),
+        Command::Check {
+            pipeline,
+            connect,
+            bootstrap,
+            connect_timeout,
+        } => {
+            let overrides = Overrides {
+                bootstrap,
+                embedded: false,
+            };
+            let patience = connect.then_some(connect_timeout);
+            finish(check(&pipeline, &overrides, patience))
+        }
+        Command::Status(arguments) => finish(status::main(&arguments)),
+        Command::Reset(arguments) => finish(reset::main(arguments)),
     }
 }
 
@@ -63,11 +94,21 @@ fn read(pipeline: &Path, overrides: &Overrides, runtime: &Runtime) -> Result<Con
     Ok(config)
 }
 
-fn check(pipeline: &Path) -> Result<(), Failure> {
+/// `patience` is that with the brokers, where they are to be asked.
+fn check(
+    pipeline: &Path,
+    overrides: &Overrides,
+    patience: Option<Duration>,
+) -> Result<(), Failure> {
     let runtime = runtime()?;
-    let config = read(pipeline, &Overrides::default(), &runtime)?;
+    let config = read(pipeline, overrides, &runtime)?;
     let _ticker = start_ticker(&runtime)?;
-    load::all(&config, &runtime, "check")?;
+    let (clients, _) = load::all(&config, &runtime, "check")?;
+    if patience.is_some() {
+        let admin = clients.admin()?;
+        admin.connect(patience, || false)?;
+        topics::check(&config, &admin)?;
+    }
     println!(
         "{}: pipeline \"{}\" is sound",
         pipeline.display(),

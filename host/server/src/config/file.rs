@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use millstream_engine::json::Pointer;
 use millstream_engine::pipeline::{Guarantee, OnError, Start};
 use toml::de::DeTable;
 
@@ -17,6 +18,9 @@ use super::value::{Keys, Section, Walk};
 
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 
+/// Each change of a map is parsed for all of them at once.
+const INDEXES_MAX: usize = 16;
+
 const ROOT: Keys = Keys {
     known: &[
         "name",
@@ -26,8 +30,10 @@ const ROOT: Keys = Keys {
         "plugins",
         "steps",
         "sinks",
+        "maps",
+        "memory",
     ],
-    planned: &["streams", "maps"],
+    planned: &["streams"],
 };
 const CHECKPOINT: Keys = Keys {
     known: &["guarantee", "interval"],
@@ -49,6 +55,10 @@ const SINK: Keys = Keys {
     known: &["inputs", "map", "topic", "on-error"],
     planned: &[],
 };
+const MAP: Keys = Keys {
+    known: &["index"],
+    planned: &["topic", "replicated", "ttl"],
+};
 
 /// A pipeline file as written.
 pub(super) struct File {
@@ -60,6 +70,9 @@ pub(super) struct File {
     pub plugins: Vec<Plugin>,
     pub steps: Vec<Step>,
     pub sinks: Vec<Sink>,
+    pub maps: Vec<Map>,
+    /// In bytes.
+    pub memory: Option<usize>,
 }
 
 pub(super) struct Source {
@@ -87,6 +100,11 @@ pub(super) struct Sink {
     pub inputs: Vec<Placed<String>>,
     pub target: Option<Target>,
     pub on_error: OnError,
+}
+
+pub(super) struct Map {
+    pub name: Placed<String>,
+    pub index: Vec<Pointer>,
 }
 
 #[derive(Clone)]
@@ -140,6 +158,8 @@ pub(super) fn read<'d>(
         plugins: walk.named_tables(&root, "plugins", Walk::plugin),
         steps: walk.named_tables(&root, "steps", Walk::step),
         sinks: walk.named_tables(&root, "sinks", Walk::sink),
+        maps: walk.named_tables(&root, "maps", Walk::map),
+        memory: root.get("memory").and_then(|entry| walk.memory(&entry)),
     }
 }
 
@@ -249,6 +269,23 @@ impl Walk<'_, '_> {
             inputs,
             target,
             on_error,
+        }
+    }
+
+    fn map(&mut self, name: Placed<String>, section: &Section<'_>) -> Map {
+        self.check_keys(section, &MAP);
+        let pointers = match section.get("index") {
+            Some(entry) => self.strings(&entry, "JSON pointer"),
+            None => Vec::new(),
+        };
+        if let Some(first) = pointers.get(INDEXES_MAX) {
+            let message = format!("a map has {INDEXES_MAX} indexes at most");
+            self.findings.problem(&first.place, message);
+        }
+        let index = pointers.iter().filter_map(|pointer| self.pointer(pointer));
+        Map {
+            name,
+            index: index.collect(),
         }
     }
 

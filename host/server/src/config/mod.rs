@@ -11,6 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use millstream_engine::pipeline::{Pipeline, TopicId};
+use sha2::{Digest as _, Sha256};
 use toml::de::DeTable;
 
 mod file;
@@ -49,8 +50,12 @@ pub struct Config {
     /// Parallel to `pipeline.steps`.
     pub steps: Vec<StepConfig>,
     pub outside: Outside,
+    /// What all maps may take in this process, in bytes, where the file says it.
+    pub memory: Option<usize>,
     /// What stands in the file to no effect, by line.
     pub warnings: Vec<Problem>,
+    /// SHA-256 of the file's text.
+    pub digest: [u8; 32],
 }
 
 /// What a file names that others have to judge.
@@ -170,7 +175,9 @@ pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Config, U
         pipeline: resolved.pipeline,
         steps: steps.collect(),
         outside,
+        memory: resolved.memory,
         warnings: resolved.warnings,
+        digest: Sha256::digest(text).into(),
     })
 }
 

@@ -16,6 +16,7 @@ pub(super) struct Resolved {
     pub pipeline: Pipeline,
     /// Parallel to `pipeline.steps`: the plugin's index in [`used_plugins`], and the step's configuration as a JSON object.
     pub steps: Vec<(usize, String)>,
+    pub memory: Option<usize>,
     pub warnings: Vec<Problem>,
 }
 
@@ -34,6 +35,7 @@ pub(super) fn resolve(
     let plugins: Vec<_> = file.steps.iter().map(|step| names.plugin(step)).collect();
     names.check_targets();
     names.check_shared_targets();
+    names.check_maps();
     let order = names.order(&step_inputs);
     let warnings = warnings(file, text, [&step_inputs, &sink_inputs], &plugins);
 
@@ -46,6 +48,7 @@ pub(super) fn resolve(
     Some(Resolved {
         pipeline: graph.pipeline(file)?,
         steps: step_configs(file, &graph.order)?,
+        memory: file.memory,
         warnings,
     })
 }
@@ -301,6 +304,27 @@ impl Names<'_, '_, '_> {
         }
     }
 
+    /// What is said of a map must be said of one that there is.
+    fn check_maps(&mut self) {
+        let written = self
+            .file
+            .sinks
+            .iter()
+            .filter_map(|sink| match &sink.target {
+                Some(file::Target::Map(map)) => Some(map.value.as_str()),
+                _ => None,
+            });
+        let written: Vec<_> = written.collect();
+        for map in &self.file.maps {
+            let name = &map.name.value;
+            if is_name(name) && !written.contains(&name.as_str()) {
+                let hint = did_you_mean(name, written.iter().copied());
+                let message = format!("no sink writes a map named {name:?}");
+                self.findings.absent(&map.name.place, message, hint);
+            }
+        }
+    }
+
     fn check_changelog(&mut self, topic: &Placed<String>, changelogs: &[(String, &String)]) {
         if let Some((_, map)) = changelogs.iter().find(|(name, _)| *name == topic.value) {
             let message = format!(
@@ -460,8 +484,10 @@ impl Graph {
                 file::Target::Map(map) => {
                     let known = maps.iter().position(|known| known.name == map.value);
                     if known.is_none() {
+                        let told = file.maps.iter().find(|told| told.name.value == map.value);
                         maps.push(Map {
                             name: map.value.clone(),
+                            index: told.map(|told| told.index.clone()).unwrap_or_default(),
                         });
                     }
                     Target::Map(MapId(known.unwrap_or(maps.len() - 1)))

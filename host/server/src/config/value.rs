@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use millstream_engine::json::Pointer;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Findings, Place, Placed, did_you_mean};
@@ -16,6 +17,8 @@ pub(super) const TOPIC_MAX: usize = 249;
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// Brokers end transactions after 15 minutes at most (`transaction.max.timeout.ms`), which is three of these.
 const INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// Below this, hardly a map would find room.
+const MEMORY_MIN: usize = 1 << 20;
 
 /// The keys that a table may have.
 pub(super) struct Keys {
@@ -234,6 +237,37 @@ impl Walk<'_, '_> {
         Some(interval)
     }
 
+    /// In bytes.
+    pub fn memory(&mut self, entry: &Entry<'_>) -> Option<usize> {
+        let text = self.string(entry)?;
+        let Some(bytes) = size(&text.value) else {
+            let message = format!("{:?} is not an amount of memory", text.value);
+            let hint = "a whole number and one of KiB, MiB, GiB, TiB: \"512MiB\", \"2GiB\"";
+            self.findings
+                .problem_with_hint(&text.place, message, Some(hint.to_owned()));
+            return None;
+        };
+        if bytes < MEMORY_MIN {
+            let message = format!("{:?} is less than \"1MiB\"", text.value);
+            self.findings.problem(&text.place, message);
+            return None;
+        }
+        Some(bytes)
+    }
+
+    pub fn pointer(&mut self, text: &Placed<String>) -> Option<Pointer> {
+        let pointer = Pointer::parse(&text.value);
+        if let Err(why) = &pointer {
+            let hint = (!text.value.starts_with('/')).then(|| {
+                let near = format!("/{}", text.value.replace('.', "/"));
+                format!("write {near:?}")
+            });
+            self.findings
+                .problem_with_hint(&text.place, format!("{:?}: {why}", text.value), hint);
+        }
+        pointer.ok()
+    }
+
     pub fn name_value(&mut self, entry: &Entry<'_>) -> Option<Placed<String>> {
         let name = self.string(entry)?;
         self.check_name(&name, Some(NAME_MAX)).then_some(name)
@@ -301,6 +335,19 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     }
+}
+
+fn size(text: &str) -> Option<usize> {
+    let unit = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: usize = text[..unit].parse().ok()?;
+    let shift = match &text[unit..] {
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
 }
 
 pub fn duration(text: &str) -> Option<Duration> {

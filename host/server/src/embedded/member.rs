@@ -329,6 +329,17 @@ impl cluster::Member for Member {
         wanted.map(|place| (place.at, place.offset)).collect()
     }
 
+    fn ends(&self, places: &[TopicPartition]) -> BTreeMap<TopicPartition, i64> {
+        let end = Spec::Latest(Isolation::ReadCommitted);
+        self.shared.ask(|broker| {
+            let of = |&at: &TopicPartition| {
+                let topic = &self.topics[at.topic.0];
+                Some((at, broker.list_offset(topic, at.partition, end).ok()?))
+            };
+            places.iter().filter_map(of).collect()
+        })
+    }
+
     fn first_offset(&self, at: TopicPartition) -> Result<i64, String> {
         let topic = &self.topics[at.topic.0];
         self.shared

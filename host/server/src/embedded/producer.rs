@@ -160,9 +160,7 @@ impl cluster::Producer for Producer {
         } else {
             now()
         };
-        let headers = record.headers.iter();
-        let headers = headers.map(|(name, value)| (name, value));
-        waiting.push(timestamp, record.key, record.value, headers);
+        waiting.push(timestamp, record.key, record.value, record.headers.iter());
         if waiting.size() >= BATCH_BYTES {
             self.produce(topic, partition)?;
         }

@@ -27,9 +27,9 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
 pub struct Admin {
     bootstrap: String,
-    client: AdminClient<DefaultClientContext>,
-    reader: NativeConsumer,
-    runtime: tokio::runtime::Runtime,
+    pub(super) client: AdminClient<DefaultClientContext>,
+    pub(super) reader: NativeConsumer,
+    pub(super) runtime: tokio::runtime::Runtime,
 }
 
 impl Admin {
@@ -238,13 +238,13 @@ impl cluster::Admin for Admin {
     }
 }
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(REQUEST_MAX))
         .operation_timeout(Some(REQUEST_MAX))
 }
 
-fn refused(error: &KafkaError) -> AdminError {
+pub(super) fn refused(error: &KafkaError) -> AdminError {
     AdminError::Refused(error.to_string())
 }
 

@@ -224,6 +224,14 @@ impl Member for GroupConsumer {
         positions.collect()
     }
 
+    fn ends(&self, places: &[TopicPartition]) -> BTreeMap<TopicPartition, i64> {
+        let end = |&at: &TopicPartition| {
+            let (topic, partition) = self.name(at);
+            Some((at, self.native.known_end(topic, partition)?))
+        };
+        places.iter().filter_map(end).collect()
+    }
+
     fn first_offset(&self, at: TopicPartition) -> Result<i64, String> {
         let (topic, partition) = self.name(at);
         self.native

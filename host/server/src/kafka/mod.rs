@@ -13,7 +13,9 @@ mod native;
 #[expect(unsafe_code, reason = "calls a C library")]
 mod producer;
 mod reader;
+mod remains;
 #[expect(unsafe_code, reason = "takes over a C library's error objects")]
 mod verdict;
 
 pub use client::{Clients, Properties};
+pub use remains::Remains;

@@ -395,6 +395,19 @@ impl NativeConsumer {
         Ok((low, high))
     }
 
+    /// The end of a partition that the last fetch told of. Nobody is asked.
+    pub fn known_end(&self, topic: &str, partition: u32) -> Option<i64> {
+        let name = CString::new(topic).ok()?;
+        let partition = i32::try_from(partition).ok()?;
+        let (mut low, mut high) = (0, 0);
+        // SAFETY: the client is alive, the name is copied, two numbers are written.
+        let code = unsafe {
+            let (low, high) = (&raw mut low, &raw mut high);
+            sys::rd_kafka_get_watermark_offsets(self.native, name.as_ptr(), partition, low, high)
+        };
+        check(code).ok().map(|()| high).filter(|&high| high >= 0)
+    }
+
     /// Who we are in the group, right now. None where we are no member: the broker checks nothing at all for a negative generation,
     /// and takes an empty member id (after a session that timed out here) for somebody who was fenced.
     pub fn group_metadata(&self) -> Option<GroupMetadata> {

@@ -3,30 +3,25 @@
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use millstream_engine::pipeline::MapId;
 use millstream_engine::state::changelog;
 use millstream_engine::state::restore::Phase;
-use percent_encoding::percent_decode_str;
 
-use super::{Refusal, Served};
+use super::{Refusal, Served, path};
 
 /// `GET /v1/pipelines/{pipeline}/maps/{map}/entries/{key}`: the value as stored. The key is the rest of the path, percent-decoded
 /// to bytes; it may be empty, hold slashes, or be no text at all. The headers `millstream-partition` and `millstream-offset` say
 /// which changelog partition answered, and up to which offset it had been folded.
 pub async fn get(State(served): State<Served>, uri: Uri) -> Result<Response, Refusal> {
-    let mut parts = uri.path().splitn(8, '/').skip(3);
-    let mut part = || percent_decode_str(parts.next().unwrap_or("")).collect::<Vec<u8>>();
-    let (pipeline, _, map, _, key) = (part(), part(), part(), part(), part());
-    let map = named_map(&served, &pipeline, &map)?;
+    let [pipeline, _, map, _, key] = path::parts(uri.path());
+    let map = path::map(&served, pipeline, map)?;
+    let key = path::decoded(key)?;
     let number = changelog::partition(&key, served.map_partitions);
     let Some(partition) = served.directory.get((map, number)) else {
         return Err(elsewhere(&served, number));
     };
     let partition = partition.read().expect("nobody panics with it held");
-    if let Phase::Restoring { .. } = partition.phase() {
-        let at = partition.position();
-        let error = format!("partition {number} is being restored: at changelog offset {at}");
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
+    if let Phase::Restoring { end } = partition.phase() {
+        return Err(Refusal::restoring(number, partition.position(), end));
     }
     let Some(value) = partition.contents().get(&key) else {
         return Err(Refusal::new(
@@ -40,25 +35,6 @@ pub async fn get(State(served): State<Served>, uri: Uri) -> Result<Response, Ref
         ("millstream-offset", partition.position().to_string()),
     ];
     Ok((headers, value.to_vec()).into_response())
-}
-
-fn named_map(served: &Served, pipeline: &[u8], map: &[u8]) -> Result<MapId, Refusal> {
-    let unknown = |what: &str, name: &[u8]| {
-        let name = String::from_utf8_lossy(name);
-        Refusal::new(
-            StatusCode::NOT_FOUND,
-            format!("no {what} is named \"{name}\" here"),
-        )
-    };
-    if pipeline != served.pipeline.name.as_bytes() {
-        return Err(unknown("pipeline", pipeline));
-    }
-    let found = served
-        .pipeline
-        .maps
-        .iter()
-        .position(|known| known.name.as_bytes() == map);
-    found.map(MapId).ok_or_else(|| unknown("map", map))
 }
 
 fn elsewhere(served: &Served, number: u32) -> Refusal {

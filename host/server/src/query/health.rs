@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use millstream_engine::pipeline::{Pipeline, Target};
+use millstream_engine::pipeline::{MapId, Pipeline, Target};
 use millstream_engine::state::restore::Phase as MapPhase;
 use serde_json::{Value, json};
 
@@ -59,13 +59,8 @@ pub async fn status(State(served): State<Served>) -> Json<Value> {
         worker_status(&served.pipeline, number, &status)
     });
     let maps = served.pipeline.maps.iter().enumerate().map(|(id, map)| {
-        let held: Vec<_> = served
-            .directory
-            .all()
-            .into_iter()
-            .filter(|((of, _), _)| of.0 == id)
-            .collect();
-        let partitions = held.iter().map(|((_, number), partition)| {
+        let held = super::path::held(&served, MapId(id));
+        let partitions = held.iter().map(|(number, partition)| {
             let partition = partition.read().expect("nobody panics with it held");
             let state = match partition.phase() {
                 MapPhase::Live => "live",
@@ -77,17 +72,22 @@ pub async fn status(State(served): State<Served>) -> Json<Value> {
                 "changelog_offset": partition.position(),
                 "entries": partition.contents().len(),
                 "bytes": partition.contents().bytes(),
+                "memory_bytes": partition.contents().footprint(),
+                "indexes": super::maps::indexes(partition.contents()),
             })
         });
-        json!({ "name": map.name, "partitions": partitions.collect::<Vec<_>>() })
+        let index: Vec<_> = map.index.iter().map(ToString::to_string).collect();
+        json!({ "name": map.name, "index": index, "partitions": partitions.collect::<Vec<_>>() })
     });
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pipeline": served.pipeline.name,
         "instance": served.instance,
+        "revision": served.revision,
         "steps": served.steps.iter().map(|(name, plugin)| json!({ "name": name, "plugin": plugin })).collect::<Vec<_>>(),
         "workers": workers.collect::<Vec<_>>(),
         "maps": maps.collect::<Vec<_>>(),
+        "memory": { "limit": served.memory.budget.limit(), "used": served.memory.budget.used() },
     }))
 }
 
@@ -129,7 +129,7 @@ fn worker_status(pipeline: &Pipeline, number: usize, status: &WorkerStatus) -> V
         "retrying": retrying,
         "records": tally.records,
         "bytes": tally.bytes,
-        "failures": tally.failures,
+        "failures": tally.failures_by_place(),
         "sinks": sinks.collect::<Vec<_>>(),
         "epochs": { "committed": tally.committed, "aborted": tally.aborted, "in_doubt": tally.in_doubt },
     })

@@ -2,8 +2,15 @@
 //!
 //! Invariant: a key is reported absent only by a partition that is held here and fully restored.
 
+mod connection;
+mod cursor;
 mod entry;
 mod health;
+mod list;
+mod maps;
+mod metrics;
+mod parameters;
+mod path;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +23,9 @@ use axum::routing::get;
 use millstream_engine::pipeline::Pipeline;
 use serde_json::json;
 
+use self::connection::Connections;
 use crate::directory::Directory;
+use crate::map_memory::MapMemory;
 use crate::status::SharedStatus;
 
 /// What queries are answered from.
@@ -24,11 +33,13 @@ use crate::status::SharedStatus;
 pub struct Served {
     pub pipeline: Arc<Pipeline>,
     pub instance: String,
+    pub revision: String,
     /// Name of each step, and what its plugin says it is.
     pub steps: Vec<(String, String)>,
     /// Of every map.
     pub map_partitions: u32,
     pub directory: Arc<Directory>,
+    pub memory: Arc<MapMemory>,
     /// By worker.
     pub workers: Vec<SharedStatus>,
 }
@@ -46,6 +57,17 @@ impl Refusal {
             status,
             error: error.into(),
         }
+    }
+
+    fn bad(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error)
+    }
+
+    /// A map partition that is read up to `at` and not to its `end`.
+    fn restoring(number: u32, at: i64, end: i64) -> Self {
+        let error =
+            format!("partition {number} is being restored: at changelog offset {at} of {end}");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
     }
 }
 
@@ -88,7 +110,7 @@ impl Server {
         let serve = move || {
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                axum::serve(listener, router(served)).await
+                axum::serve(Connections(listener), router(served)).await
             })
         };
         let logged = move || {
@@ -103,11 +125,25 @@ impl Server {
     }
 }
 
+/// `GET /openapi.json`: what is answered here, for programs.
+async fn openapi() -> Response {
+    let document = include_str!("openapi.json");
+    ([("content-type", "application/json")], document).into_response()
+}
+
 fn router(served: Served) -> Router {
     Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(openapi))
         .route("/v1/status", get(health::status))
+        .route("/metrics", get(metrics::get))
+        .route("/v1/pipelines", get(maps::pipelines))
+        .route("/v1/pipelines/{pipeline}/maps", get(maps::maps))
+        .route(
+            "/v1/pipelines/{pipeline}/maps/{map}/entries",
+            get(list::list),
+        )
         .route(
             "/v1/pipelines/{pipeline}/maps/{map}/entries/",
             get(entry::get),
@@ -121,4 +157,44 @@ fn router(served: Served) -> Router {
         })
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .with_state(served)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    /// What the system tests don't see in answers: the document's numbers are the code's.
+    #[test]
+    fn the_document_has_the_codes_numbers() {
+        let text = include_str!("openapi.json");
+        let document: Value = serde_json::from_str(text).expect("the document is JSON");
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let listing = &document["paths"]["/v1/pipelines/{pipeline}/maps/{map}/entries"]["get"];
+        let named = |name: &str| {
+            let mut parameters = listing["parameters"].as_array().into_iter().flatten();
+            parameters.find(|parameter| parameter["name"] == name)
+        };
+        let limit = &named("limit").expect("there is a limit")["schema"];
+        assert_eq!(limit["maximum"], super::parameters::LIMIT_MAX);
+        assert_eq!(limit["default"], super::parameters::LIMIT_DEFAULT);
+        let says = |part: &Value, words: String| {
+            let found = part["description"]
+                .as_str()
+                .is_some_and(|text| text.contains(&words));
+            assert!(found, "{words:?} is not in {part}");
+        };
+        let slots = super::list::PAGE_SLOTS_MAX;
+        says(
+            listing,
+            format!(
+                "{slots} entries or {} MiB",
+                super::list::PAGE_BYTES_MAX >> 20
+            ),
+        );
+        let conditions = millstream_engine::state::search::CONDITIONS_MAX;
+        says(
+            named("where").expect("there is a where"),
+            format!("{conditions} are allowed"),
+        );
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: after a call that failed, the instance is not called again (`Steps` drops it): its memory may be anything.
 
+use std::sync::Arc;
+
 use millstream_engine::record::{Column, Headers};
 use millstream_engine::step::{Batch, CallFailure, Failure, Outcome, Output};
 use wasmtime::component::Resource;
@@ -23,6 +25,7 @@ const ANSWER_MAX: usize = 64 << 20;
 /// What the host keeps for an instance.
 pub struct State {
     step: String,
+    revision: Arc<str>,
     limits: Limits,
 }
 
@@ -38,11 +41,13 @@ impl Instance {
         pre: &PluginPre<State>,
         step: &str,
         config: &str,
+        revision: &Arc<str>,
     ) -> Result<(Self, Needs), String> {
         let mut store = Store::new(
             engine,
             State {
                 step: step.into(),
+                revision: Arc::clone(revision),
                 limits: Limits::default(),
             },
         );
@@ -71,6 +76,11 @@ impl Instance {
             },
             needs,
         ))
+    }
+
+    /// Bytes that its memories have.
+    pub fn memory(&self) -> usize {
+        self.store.data().limits.memory()
     }
 
     /// The plugin's own name and version, `name version`.
@@ -213,13 +223,23 @@ impl records::Host for State {}
 
 impl log::Host for State {
     fn log(&mut self, level: log::Level, message: String) {
-        let (step, message) = (&self.step, shorten(message));
+        let (step, revision, message) = (&self.step, &*self.revision, shorten(message));
         match level {
-            log::Level::Trace => tracing::trace!(target: "millstream::plugin", step, "{message}"),
-            log::Level::Debug => tracing::debug!(target: "millstream::plugin", step, "{message}"),
-            log::Level::Info => tracing::info!(target: "millstream::plugin", step, "{message}"),
-            log::Level::Warn => tracing::warn!(target: "millstream::plugin", step, "{message}"),
-            log::Level::Error => tracing::error!(target: "millstream::plugin", step, "{message}"),
+            log::Level::Trace => {
+                tracing::trace!(target: "millstream::plugin", step, revision, "{message}");
+            }
+            log::Level::Debug => {
+                tracing::debug!(target: "millstream::plugin", step, revision, "{message}");
+            }
+            log::Level::Info => {
+                tracing::info!(target: "millstream::plugin", step, revision, "{message}");
+            }
+            log::Level::Warn => {
+                tracing::warn!(target: "millstream::plugin", step, revision, "{message}");
+            }
+            log::Level::Error => {
+                tracing::error!(target: "millstream::plugin", step, revision, "{message}");
+            }
         }
     }
 }

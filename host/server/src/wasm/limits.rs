@@ -3,7 +3,7 @@
 use wasmtime::ResourceLimiter;
 
 /// Bytes of all memories.
-const MEMORY_MAX: usize = 256 << 20;
+pub const MEMORY_MAX: usize = 256 << 20;
 
 /// Elements of all tables; large Go and Python components have some ten thousand.
 const TABLE_ELEMENTS_MAX: usize = 1_000_000;
@@ -15,6 +15,13 @@ const PARTS_MAX: usize = 200;
 pub struct Limits {
     memory: usize,
     elements: usize,
+}
+
+impl Limits {
+    /// Bytes that the memories have.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
 }
 
 impl ResourceLimiter for Limits {

@@ -4,7 +4,9 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine};
@@ -32,6 +34,7 @@ pub struct Plugin {
     engine: Engine,
     pre: PluginPre<State>,
     path: PathBuf,
+    digest: [u8; 32],
 }
 
 /// What a plugin uses under one configuration.
@@ -100,6 +103,7 @@ impl Runtime {
             engine: self.engine.clone(),
             pre,
             path: path.into(),
+            digest: Sha256::digest(&bytes).into(),
         })
     }
 
@@ -158,9 +162,19 @@ fn check_preamble(bytes: &[u8]) -> Result<(), String> {
 }
 
 impl Plugin {
+    /// SHA-256 of the component.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// A new instance, configured. `step` marks its log lines.
-    pub fn instantiate(&self, step: &str, config: &str) -> Result<(Instance, Needs), String> {
-        Instance::new(&self.engine, &self.pre, step, config)
+    pub fn instantiate(
+        &self,
+        step: &str,
+        config: &str,
+        revision: &Arc<str>,
+    ) -> Result<(Instance, Needs), String> {
+        Instance::new(&self.engine, &self.pre, step, config, revision)
     }
 }
 

@@ -10,7 +10,9 @@ use millstream_engine::pipeline::StepId;
 use millstream_engine::step::{Batch, CallFailure, Outcome, Plugin as EnginePlugin};
 
 use super::instance::Instance;
+use super::limits;
 use super::plugin::Plugin;
+use crate::status::StepMeter;
 
 /// A step's plugin and configuration, and the ports it declared under it.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct StepPlugin {
     /// A JSON object.
     pub config: String,
     pub ports: Vec<String>,
+    /// The version of configuration and plugins that it is part of.
+    pub revision: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -29,6 +33,7 @@ pub struct Steps {
     steps: Arc<Vec<StepPlugin>>,
     /// Made when first called.
     instances: Vec<Option<Instance>>,
+    meters: Vec<StepMeter>,
     /// Time that failed calls have taken since the epoch began.
     failing: Duration,
 }
@@ -43,11 +48,21 @@ const INSTANTIATIONS: u32 = 3;
 impl Steps {
     pub fn new(steps: Arc<Vec<StepPlugin>>) -> Self {
         let instances = steps.iter().map(|_| None).collect();
+        let meter = StepMeter {
+            memory_limit: limits::MEMORY_MAX as u64,
+            ..StepMeter::default()
+        };
         Self {
+            meters: vec![meter; steps.len()],
             steps,
             instances,
             failing: Duration::ZERO,
         }
+    }
+
+    /// What calls have taken so far, in the pipeline's order.
+    pub fn meters(&self) -> &[StepMeter] {
+        &self.meters
     }
 
     pub fn begin_epoch(&mut self) {
@@ -57,6 +72,9 @@ impl Steps {
     /// Throws all instances away: what they saw was rolled back.
     pub fn discard(&mut self) {
         self.instances.fill_with(|| None);
+        for meter in &mut self.meters {
+            meter.memory = 0;
+        }
     }
 }
 
@@ -73,16 +91,21 @@ impl EnginePlugin for Steps {
         } else {
             batch.halvings
         };
-        match instance.process(&Batch {
+        let answer = instance.process(&Batch {
             halvings: hurried,
             ..*batch
-        }) {
+        });
+        let (took, meter) = (began.elapsed(), &mut self.meters[step.0]);
+        count(meter, batch, &answer, took);
+        match answer {
             Ok(outcome) => {
+                meter.memory = instance.memory() as u64;
                 *slot = Some(instance);
                 Ok(outcome)
             }
             Err(failure) => {
-                self.failing += began.elapsed();
+                meter.memory = 0;
+                self.failing += took;
                 Err(failure)
             }
         }
@@ -93,16 +116,38 @@ impl EnginePlugin for Steps {
     }
 }
 
+fn count(
+    meter: &mut StepMeter,
+    batch: &Batch<'_>,
+    answer: &Result<Outcome, CallFailure>,
+    took: Duration,
+) {
+    meter.calls += 1;
+    meter.time += took;
+    meter.records_in += batch.columns.len() as u64;
+    meter.bytes_in += batch.columns.bytes() as u64;
+    match answer {
+        Ok(outcome) => {
+            for output in &outcome.outputs {
+                meter.records_out += output.origins.len() as u64;
+                meter.bytes_out += output.bytes() as u64;
+            }
+        }
+        Err(_) => meter.failed_calls += 1,
+    }
+}
+
 fn instantiate(step: &StepPlugin) -> Result<Instance, CallFailure> {
     let StepPlugin {
         name,
         plugin,
         config,
+        revision,
         ..
     } = step;
     let mut last = String::new();
     for _ in 0..INSTANTIATIONS {
-        match plugin.instantiate(name, config) {
+        match plugin.instantiate(name, config, revision) {
             Ok((instance, _)) => return Ok(instance),
             // It was configured so before: on a machine that has no time, it may be late.
             Err(why) => last = why,

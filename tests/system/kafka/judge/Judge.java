@@ -22,8 +22,8 @@ public final class Judge {
                   says how many bytes the topic takes on disk
               generate BOOTSTRAP TOPIC COUNT IDS MALFORMED_PER_MILLE [--rate R] [--from N]
                   writes the events N..N+COUNT, at most R a second; the same arguments give the same records
-              write BOOTSTRAP TOPIC FILE [--codec C]
-                  writes the lines of FILE to partition 0, compressed by C: key, tab, value; \\N is null
+              write BOOTSTRAP TOPIC FILE [--codec C] [--spread yes]
+                  writes the lines of FILE to partition 0, or spread by key, compressed by C: key, tab, value; \\N is null
               edge BOOTSTRAP TOPIC
                   writes records at the edges of what Kafka can carry, some of them in an aborted transaction
               reference BOOTSTRAP EVENTS OUT MIN_AGE [--plant ERROR]

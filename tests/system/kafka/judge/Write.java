@@ -3,22 +3,28 @@ package judge;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HexFormat;
 import java.util.Map;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 
-/** Writes the records that a test spells out: a line each, key, tab, value; {@code \N} is null. All go to partition 0. */
+/**
+ * Writes the records that a test spells out: a line each, key, tab, value; {@code \N} is null, {@code \x} begins bytes in
+ * hexadecimal. All go to partition 0.
+ */
 final class Write {
     static String run(Arguments arguments) throws Exception {
         String topic = arguments.text(1, "TOPIC");
         int written = 0;
+        // None: the partition that the key hashes to.
+        Integer partition = arguments.option("spread") == null ? 0 : null;
         try (KafkaProducer<byte[], byte[]> producer = producer(arguments)) {
             for (String line : Files.readAllLines(Path.of(arguments.text(2, "FILE")))) {
                 String[] fields = line.split("\t", -1);
                 if (fields.length != 2) {
                     throw new IllegalArgumentException("not KEY, tab, VALUE: " + line);
                 }
-                producer.send(new ProducerRecord<>(topic, 0, bytes(fields[0]), bytes(fields[1])));
+                producer.send(new ProducerRecord<>(topic, partition, bytes(fields[0]), bytes(fields[1])));
                 written++;
             }
             producer.flush();
@@ -33,6 +39,9 @@ final class Write {
     }
 
     private static byte[] bytes(String field) {
+        if (field.startsWith("\\x")) {
+            return HexFormat.of().parseHex(field.substring(2));
+        }
         return field.equals("\\N") ? null : field.getBytes(StandardCharsets.UTF_8);
     }
 

@@ -1,0 +1,175 @@
+//! What a pipeline has left in the cluster, and its deletion.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::Offset;
+use rdkafka_sys::RDKafkaErrorCode as Code;
+
+use super::admin::{Admin, options, refused};
+use super::client::REQUEST_MAX;
+use super::native::list;
+use crate::cluster::AdminError;
+
+/// How long seats that are kept for a process that may come back are waited for.
+const SEATS_MAX: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What a pipeline has left in the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remains {
+    pub group: String,
+    /// By source topic, of how many partitions an offset is committed.
+    pub offsets: BTreeMap<String, usize>,
+    /// Who is in the group: the names of their seats.
+    pub members: Vec<String>,
+    /// Changelog topics, with partitions and offsets from start to end.
+    pub changelogs: BTreeMap<String, (usize, i64)>,
+}
+
+impl Remains {
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty() && self.changelogs.is_empty()
+    }
+}
+
+impl Admin {
+    /// Looks. `sources` are the topics whose offsets count; changelogs are found by their names, those of maps that the pipeline
+    /// file no longer has too.
+    pub fn remains(&self, pipeline: &str, sources: &[&str]) -> Result<Remains, AdminError> {
+        let metadata = self.client.inner().fetch_metadata(None, REQUEST_MAX);
+        let metadata = metadata.map_err(|error| refused(&error))?;
+        let mut remains = Remains {
+            group: pipeline.into(),
+            members: self.members(pipeline)?,
+            ..Remains::default()
+        };
+        for topic in metadata.topics() {
+            let count = topic.partitions().len();
+            let numbers = || (0..).take(count);
+            if is_changelog(topic.name(), pipeline) {
+                let mut offsets = 0;
+                for partition in numbers() {
+                    let bounds = self.reader.watermarks(topic.name(), partition);
+                    let (start, end) =
+                        bounds.map_err(|code| AdminError::Refused(code.to_string()))?;
+                    offsets += end - start;
+                }
+                remains
+                    .changelogs
+                    .insert(topic.name().into(), (count, offsets));
+            } else if sources.contains(&topic.name()) {
+                let places = list(numbers().map(|partition| (topic.name(), partition, None)));
+                self.reader
+                    .committed(&places)
+                    .map_err(AdminError::Refused)?;
+                let elements = places.elements();
+                let committed = elements
+                    .iter()
+                    .filter(|at| matches!(at.offset(), Offset::Offset(_)));
+                let committed = committed.count();
+                if committed > 0 {
+                    remains.offsets.insert(topic.name().into(), committed);
+                }
+            }
+        }
+        Ok(remains)
+    }
+
+    fn members(&self, group: &str) -> Result<Vec<String>, AdminError> {
+        let groups = self
+            .client
+            .inner()
+            .fetch_group_list(Some(group), REQUEST_MAX);
+        let groups = groups.map_err(|error| refused(&error))?;
+        let members = groups.groups().iter().flat_map(|group| group.members());
+        Ok(members
+            .map(|member| member.client_id().to_owned())
+            .collect())
+    }
+
+    /// Deletes the group's offsets, then the changelogs: the other way round a crash between the two would leave offsets to go on from
+    /// without what had been kept up to them.
+    pub fn delete(&self, remains: &Remains) -> Result<(), AdminError> {
+        self.wait_for_seats(&remains.group)?;
+        let groups = [remains.group.as_str()];
+        let deleted = self
+            .runtime
+            .block_on(self.client.delete_groups(&groups, &options()));
+        for result in deleted.map_err(|error| refused(&error))? {
+            match result {
+                Ok(_) | Err((_, Code::GroupIdNotFound)) => {}
+                Err((group, code)) => {
+                    let why = format!("group {group} can't be deleted: {code}");
+                    return Err(AdminError::Refused(why));
+                }
+            }
+        }
+        let topics: Vec<&str> = remains.changelogs.keys().map(String::as_str).collect();
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let deleted = self
+            .runtime
+            .block_on(self.client.delete_topics(&topics, &options()));
+        for result in deleted.map_err(|error| refused(&error))? {
+            match result {
+                Ok(_) | Err((_, Code::UnknownTopicOrPartition)) => {}
+                Err((topic, code)) => {
+                    let why = format!("topic {topic} can't be deleted: {code}; run it again");
+                    return Err(AdminError::Refused(why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A process that was ended keeps its seats until its session is over.
+    fn wait_for_seats(&self, group: &str) -> Result<(), AdminError> {
+        let give_up = Instant::now() + SEATS_MAX;
+        let mut said = false;
+        loop {
+            let members = self.members(group)?;
+            if members.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > give_up {
+                return Err(AdminError::Refused(format!(
+                    "the group has members: {}. End these processes first",
+                    members.join(", ")
+                )));
+            }
+            if !said {
+                tracing::info!("waiting for seats to run out: {}", members.join(", "));
+                said = true;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Whether a topic is named as the changelogs of a pipeline are: `<pipeline>.<map>.changelog`.
+fn is_changelog(topic: &str, pipeline: &str) -> bool {
+    let map = topic
+        .strip_prefix(pipeline)
+        .and_then(|rest| rest.strip_prefix('.'))
+        .and_then(|rest| rest.strip_suffix(".changelog"));
+    map.is_some_and(|map| !map.is_empty() && !map.contains('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_changelog;
+
+    #[test]
+    fn changelogs_are_told_by_their_names() {
+        let check = |topic, expected| assert_eq!(is_changelog(topic, "p"), expected, "{topic}");
+        check("p.users.changelog", true);
+        check("p..changelog", false);
+        check("p.changelog", false);
+        check("p.users.changelog.old", false);
+        check("p.x.users.changelog", false);
+        check("pp.users.changelog", false);
+        check("users.changelog", false);
+    }
+}

@@ -1,0 +1,368 @@
+//! `GET /metrics`: what the process counts and measures, in the OpenMetrics text format, which Prometheus reads. Every name and label
+//! stands in this file, and in docs/metrics.md for people.
+//!
+//! Counters of records are of committed epochs, so that a replay counts nothing twice; those of steps count calls, replays included.
+
+use std::fmt::Error;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use millstream_engine::state::restore::Phase;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::{Refusal, Served};
+use crate::status::{StepMeter, WorkerStatus};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub async fn get(State(served): State<Served>) -> Result<Response, Refusal> {
+    let labels = [("pipeline".into(), served.pipeline.name.clone().into())];
+    let mut registry = Registry::with_prefix_and_labels("millstream", labels.into_iter());
+    registry.register_collector(Box::new(Scrape::of(&served)));
+    let mut text = String::new();
+    let encoded = prometheus_client::encoding::text::encode(&mut text, &registry);
+    encoded.map_err(|_| {
+        let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+        Refusal::new(status, "the metrics can't be written")
+    })?;
+    Ok(([("content-type", CONTENT_TYPE)], text).into_response())
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// All that is shown, as of one moment.
+#[derive(Debug)]
+struct Scrape {
+    build: Labels,
+    workers: Vec<WorkerStatus>,
+    steps: Vec<String>,
+    sinks: Vec<String>,
+    topics: Vec<String>,
+    maps: Vec<MapFigures>,
+}
+
+#[derive(Debug, Default)]
+struct MapFigures {
+    name: String,
+    partitions: u64,
+    restoring: u64,
+    offsets_left: u64,
+    entries: u64,
+    bytes: u64,
+}
+
+impl Scrape {
+    fn of(served: &Served) -> Self {
+        let pipeline = &served.pipeline;
+        let status = |worker: &crate::status::SharedStatus| {
+            worker.lock().expect("nobody panics with it held").clone()
+        };
+        let mut maps: Vec<MapFigures> = Vec::new();
+        maps.extend(pipeline.maps.iter().map(|map| MapFigures {
+            name: map.name.clone(),
+            ..MapFigures::default()
+        }));
+        for ((map, _), partition) in served.directory.all() {
+            let figures = &mut maps[map.0];
+            let partition = partition.read().expect("nobody panics with it held");
+            figures.partitions += 1;
+            if let Phase::Restoring { end } = partition.phase() {
+                figures.restoring += 1;
+                figures.offsets_left += u64::try_from(end - partition.position()).unwrap_or(0);
+            }
+            figures.entries += partition.contents().len() as u64;
+            figures.bytes += partition.contents().bytes() as u64;
+        }
+        Self {
+            build: vec![
+                ("version", env!("CARGO_PKG_VERSION").into()),
+                ("revision", served.revision.clone()),
+            ],
+            workers: served.workers.iter().map(status).collect(),
+            steps: pipeline
+                .steps
+                .iter()
+                .map(|step| step.name.clone())
+                .collect(),
+            sinks: pipeline
+                .sinks
+                .iter()
+                .map(|sink| sink.name.clone())
+                .collect(),
+            topics: pipeline.topics.iter().map(|at| at.topic.clone()).collect(),
+            maps,
+        }
+    }
+
+    fn sum(&self, of: impl Fn(&WorkerStatus) -> u64) -> Vec<(Labels, u64)> {
+        vec![(Vec::new(), self.workers.iter().map(of).sum())]
+    }
+
+    fn by_step<T: std::iter::Sum>(&self, of: impl Fn(&StepMeter) -> T) -> Vec<(Labels, T)> {
+        let of_step = |number: usize| {
+            let meters = self
+                .workers
+                .iter()
+                .filter_map(move |worker| worker.steps.get(number));
+            meters.map(&of).sum()
+        };
+        let steps = self.steps.iter().enumerate();
+        steps
+            .map(|(number, name)| (vec![("step", name.clone())], of_step(number)))
+            .collect()
+    }
+
+    fn by_sink(
+        &self,
+        of: impl Fn(&millstream_engine::task::run::Sent) -> u64,
+    ) -> Vec<(Labels, u64)> {
+        let of_sink = |number: usize| {
+            let sent = self
+                .workers
+                .iter()
+                .filter_map(|worker| worker.tally.sent.get(number));
+            sent.map(&of).sum()
+        };
+        let sinks = self.sinks.iter().enumerate();
+        sinks
+            .map(|(number, name)| (vec![("sink", name.clone())], of_sink(number)))
+            .collect()
+    }
+
+    fn by_map(&self, of: impl Fn(&MapFigures) -> u64) -> Vec<(Labels, u64)> {
+        let maps = self.maps.iter();
+        maps.map(|map| (vec![("map", map.name.clone())], of(map)))
+            .collect()
+    }
+
+    fn failures(&self) -> Vec<(Labels, u64)> {
+        let mut sums = std::collections::BTreeMap::<(&str, &str), u64>::new();
+        for worker in &self.workers {
+            for ((at, kind), count) in &worker.tally.failures {
+                *sums.entry((at, kind.word())).or_default() += count;
+            }
+        }
+        let label = |((at, reason), count): ((&str, &str), u64)| {
+            (
+                vec![("at", at.to_owned()), ("reason", reason.to_owned())],
+                count,
+            )
+        };
+        sums.into_iter().map(label).collect()
+    }
+
+    /// Records between what is committed and the end of each partition, as far as the consumer has heard of it.
+    fn lag(&self) -> Vec<(Labels, u64)> {
+        let held = self.workers.iter().flat_map(|worker| {
+            let end = |at| worker.ends.get(at).copied();
+            worker
+                .held
+                .iter()
+                .filter_map(move |(at, committed)| Some((at, end(at)? - committed)))
+        });
+        let label = |(at, lag): (&millstream_engine::task::TopicPartition, i64)| {
+            let labels = vec![
+                ("topic", self.topics[at.topic.0].clone()),
+                ("partition", at.partition.to_string()),
+            ];
+            (labels, u64::try_from(lag).unwrap_or(0))
+        };
+        held.map(label).collect()
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut out = Out(&mut encoder);
+        let build = vec![(self.build.clone(), 1)];
+        out.gauges(
+            "build",
+            "Version of the program, revision of pipeline and plugins.",
+            &build,
+        )?;
+        let help = "Records consumed and dealt with.";
+        out.counters(
+            "source_records",
+            help,
+            &self.sum(|worker| worker.tally.records),
+        )?;
+        let help = "Bytes of their keys, values and headers.";
+        out.counters("source_bytes", help, &self.sum(|worker| worker.tally.bytes))?;
+        let help = "Offsets between what is committed and the end of the partition.";
+        out.gauges("source_lag", help, &self.lag())?;
+        self.encode_steps(&mut out)?;
+        let help = "Records written to topics, or put into maps.";
+        out.counters("sink_records", help, &self.by_sink(|sent| sent.records))?;
+        let help = "Bytes of their keys, values and headers.";
+        out.counters("sink_bytes", help, &self.by_sink(|sent| sent.bytes))?;
+        let help = "Records left out, or stopped at: what the plugin refused, calls that failed, null keys, records too large.";
+        out.counters("failed_records", help, &self.failures())?;
+        self.encode_epochs(&mut out)?;
+        self.encode_maps(&mut out)
+    }
+}
+
+impl Scrape {
+    fn encode_steps(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+        let help = "Records handed to the plugin.";
+        out.counters(
+            "step_input_records",
+            help,
+            &self.by_step(|meter| meter.records_in),
+        )?;
+        let help = "Bytes of their keys, values and headers.";
+        out.counters(
+            "step_input_bytes",
+            help,
+            &self.by_step(|meter| meter.bytes_in),
+        )?;
+        let help = "Records that the plugin put out.";
+        out.counters(
+            "step_output_records",
+            help,
+            &self.by_step(|meter| meter.records_out),
+        )?;
+        let help = "Bytes of keys, values and headers that the plugin wrote itself; what records inherit is not counted.";
+        out.counters(
+            "step_output_bytes",
+            help,
+            &self.by_step(|meter| meter.bytes_out),
+        )?;
+        let help = "Calls of the plugin, one a batch.";
+        out.counters("step_calls", help, &self.by_step(|meter| meter.calls))?;
+        let help = "Calls that failed as a whole: a trap, a missed deadline, a malformed answer.";
+        out.counters(
+            "step_failed_calls",
+            help,
+            &self.by_step(|meter| meter.failed_calls),
+        )?;
+        let help = "Time spent in the plugin.";
+        out.seconds(
+            "step_plugin_seconds",
+            help,
+            &self.by_step(|meter| meter.time.as_secs_f64()),
+        )?;
+        let help = "Memory that the plugin's instances have, all workers together.";
+        out.gauges(
+            "step_memory_bytes",
+            help,
+            &self.by_step(|meter| meter.memory),
+        )?;
+        let help = "Memory that they may have.";
+        out.gauges(
+            "step_memory_limit_bytes",
+            help,
+            &self.by_step(|meter| meter.memory_limit),
+        )
+    }
+
+    fn encode_epochs(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+        type Count = fn(&WorkerStatus) -> u64;
+        let outcomes: [(&str, Count); 3] = [
+            ("committed", |worker| worker.tally.committed),
+            ("aborted", |worker| worker.tally.aborted),
+            ("in_doubt", |worker| worker.tally.in_doubt),
+        ];
+        let epochs = outcomes.map(|(outcome, of)| {
+            let count = self.workers.iter().map(of).sum();
+            (vec![("outcome", outcome.to_owned())], count)
+        });
+        let help = "Epochs by outcome; those that were in doubt count as committed or aborted too.";
+        out.counters("epochs", help, &epochs)?;
+        let help = "Time from closing an epoch to its commit.";
+        let mut commits = crate::status::Commits::default();
+        self.workers
+            .iter()
+            .for_each(|worker| commits.add(&worker.commits));
+        out.histogram("commit_seconds", help, &commits)?;
+        let stopped = self.sum(|worker| worker.stopped.len() as u64);
+        out.gauges(
+            "stopped_tasks",
+            "Tasks that a record has stopped.",
+            &stopped,
+        )?;
+        let retrying = self.sum(|worker| {
+            let retrying = worker.retrying.as_ref();
+            retrying.map_or(0, |retrying| u64::from(retrying.epochs))
+        });
+        let help = "Epochs that failed since the last one that was committed.";
+        out.gauges("retried_epochs", help, &retrying)
+    }
+
+    fn encode_maps(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+        let help = "Partitions of the map held here.";
+        out.gauges("map_partitions", help, &self.by_map(|map| map.partitions))?;
+        let help = "Of them, how many are being restored.";
+        out.gauges(
+            "map_restoring_partitions",
+            help,
+            &self.by_map(|map| map.restoring),
+        )?;
+        let help = "Changelog offsets to be read before all of them are restored.";
+        out.gauges(
+            "map_restore_offsets_left",
+            help,
+            &self.by_map(|map| map.offsets_left),
+        )?;
+        let help = "Entries held here.";
+        out.gauges("map_entries", help, &self.by_map(|map| map.entries))?;
+        let help = "Bytes of their keys and values.";
+        out.gauges("map_bytes", help, &self.by_map(|map| map.bytes))
+    }
+}
+
+struct Out<'a, 'b>(&'a mut DescriptorEncoder<'b>);
+
+impl Out<'_, '_> {
+    fn each<T>(
+        &mut self,
+        (name, help, kind): (&str, &str, MetricType),
+        rows: &[(Labels, T)],
+        write: impl Fn(&mut MetricEncoder<'_>, &T) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in rows {
+            if labels.is_empty() {
+                write(&mut metric, value)?;
+            } else {
+                write(&mut metric.encode_family(labels)?, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `_total` is put behind the name.
+    fn counters(&mut self, name: &str, help: &str, rows: &[(Labels, u64)]) -> Result<(), Error> {
+        self.each((name, help, MetricType::Counter), rows, |metric, value| {
+            metric.encode_counter::<NoLabelSet, u64, u64>(value, None)
+        })
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, rows: &[(Labels, f64)]) -> Result<(), Error> {
+        self.each((name, help, MetricType::Counter), rows, |metric, value| {
+            metric.encode_counter::<NoLabelSet, f64, u64>(value, None)
+        })
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, rows: &[(Labels, u64)]) -> Result<(), Error> {
+        self.each((name, help, MetricType::Gauge), rows, |metric, value| {
+            metric.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX))
+        })
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        commits: &crate::status::Commits,
+    ) -> Result<(), Error> {
+        let mut metric = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let buckets: Vec<(f64, u64)> = commits.buckets().collect();
+        metric.encode_histogram::<NoLabelSet>(commits.seconds(), commits.count(), &buckets, None)
+    }
+}

@@ -1,0 +1,92 @@
+//! What paths and queries name: percent-encoding, pipelines, maps and their partitions.
+
+use axum::http::StatusCode;
+use millstream_engine::pipeline::MapId;
+use millstream_engine::state::restore::Phase;
+use percent_encoding::percent_decode_str;
+
+use super::{Refusal, Served, health};
+use crate::directory::SharedPartition;
+
+/// Percent-decoded. A percent sign without two hexadecimal digits is refused: it would stand for itself in one reader and not in
+/// another.
+pub fn decoded(text: &str) -> Result<Vec<u8>, Refusal> {
+    for (at, _) in text.match_indices('%') {
+        let digits = text.as_bytes().get(at + 1..at + 3);
+        if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+            let found: String = text[at..].chars().take(3).collect();
+            return Err(Refusal::bad(format!(
+                "{found:?} is not a percent-encoded byte"
+            )));
+        }
+    }
+    Ok(percent_decode_str(text).collect())
+}
+
+/// The parts of a path behind `/v1/pipelines/`, still encoded: a pipeline, `maps`, a map, `entries`, and the rest as it is.
+pub fn parts(path: &str) -> [&str; 5] {
+    let mut parts = path.splitn(8, '/').skip(3);
+    std::array::from_fn(|_| parts.next().unwrap_or_default())
+}
+
+/// Checks that this process runs the pipeline that is named.
+pub fn pipeline(served: &Served, name: &str) -> Result<(), Refusal> {
+    let name = decoded(name)?;
+    if name == served.pipeline.name.as_bytes() {
+        return Ok(());
+    }
+    Err(unknown("pipeline", &name))
+}
+
+pub fn map(served: &Served, pipeline: &str, map: &str) -> Result<MapId, Refusal> {
+    self::pipeline(served, pipeline)?;
+    let name = decoded(map)?;
+    let maps = &served.pipeline.maps;
+    let found = maps.iter().position(|known| known.name.as_bytes() == name);
+    found.map(MapId).ok_or_else(|| unknown("map", &name))
+}
+
+fn unknown(what: &str, name: &[u8]) -> Refusal {
+    let name = String::from_utf8_lossy(name);
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        format!("no {what} is named \"{name}\" here"),
+    )
+}
+
+/// The partitions of a map that are held here, by number.
+pub fn held(served: &Served, map: MapId) -> Vec<(u32, SharedPartition)> {
+    let all = served.directory.all().into_iter();
+    all.filter(|((of, _), _)| *of == map)
+        .map(|((_, number), partition)| (number, partition))
+        .collect()
+}
+
+/// The same where all of it can be answered from: a part that is on its way here, or not read to its end, is not left out in silence.
+pub fn held_and_live(served: &Served, map: MapId) -> Result<Vec<(u32, SharedPartition)>, Refusal> {
+    let held = held(served, map);
+    if held.len() < served.map_partitions as usize && !health::is_settled(served) {
+        let error = format!(
+            "{} of {} partitions are assigned yet",
+            held.len(),
+            served.map_partitions
+        );
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
+    }
+    let (mut restoring, mut left) = (0, 0);
+    for (_, partition) in &held {
+        let partition = partition.read().expect("nobody panics with it held");
+        if let Phase::Restoring { end } = partition.phase() {
+            restoring += 1;
+            left += end - partition.position();
+        }
+    }
+    if restoring > 0 {
+        let error = format!(
+            "{restoring} of {} partitions are being restored: {left} changelog offsets are left",
+            held.len()
+        );
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
+    }
+    Ok(held)
+}

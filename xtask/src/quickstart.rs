@@ -1,0 +1,245 @@
+//! `cargo xtask quickstart`: example 01 on the broker in memory, with events of its own, and real queries with their answers.
+//!
+//! The events are made up by a fixed rule, so that two runs show the same.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+const EVENTS: u32 = 2_400;
+const USERS: u32 = 500;
+/// One event in so many is malformed.
+const MALFORMED_EVERY: u32 = 50;
+/// How many a second come once the queries are through.
+const TRICKLE: u32 = 5;
+
+/// The usual address; a free one where somebody else has it.
+const HTTP: &str = "127.0.0.1:8080";
+const PIPELINE: &str = "examples/01-materialize-users/pipeline.toml";
+const READY: Duration = Duration::from_secs(60);
+
+#[derive(Args)]
+pub struct Arguments {
+    /// End after the queries.
+    #[arg(long)]
+    once: bool,
+    /// Feed this file in place of the events made up here: lines of JSON, with the id as `key` and the event as `value`.
+    #[arg(long, value_name = "FILE")]
+    feed: Option<PathBuf>,
+}
+
+pub fn run(root: &Path, binary: &Path, arguments: &Arguments) -> Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "\n{INTRODUCTION}")?;
+    let mut stream = Stream::start(root, binary)?;
+    let events = match &arguments.feed {
+        None => (0..EVENTS).map(event).collect(),
+        Some(file) => std::fs::read_to_string(file).with_context(|| file.display().to_string())?,
+    };
+    let count = events
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .count();
+    writeln!(
+        out,
+        "Feeding it {count} events, some of them malformed on purpose."
+    )?;
+    stream.feed(&events)?;
+    let settled = stream.settle()?;
+    writeln!(out, "{settled}\n")?;
+    for (what, path) in QUERIES {
+        writeln!(out, "{what}\n  $ curl '{}{path}'", stream.url)?;
+        writeln!(out, "  {}\n", stream.get(path)?.trim_end())?;
+    }
+    if arguments.once {
+        return stream.end();
+    }
+    writeln!(
+        out,
+        "{TRICKLE} events a second go on coming in. Ask more, or change the plugin in examples/01-materialize-users/plugin and start\n\
+         this again. What there is: {}/openapi.json, counters: {}/metrics. Ctrl-C ends it.",
+        stream.url, stream.url
+    )?;
+    let mut number = EVENTS;
+    loop {
+        std::thread::sleep(Duration::from_secs(1) / TRICKLE);
+        if stream.feed(&event(number)).is_err() || stream.child.try_wait()?.is_some() {
+            // Ctrl-C went to both of us, and it has ended.
+            return stream.end();
+        }
+        number += 1;
+    }
+}
+
+const INTRODUCTION: &str = "\
+This runs examples/01-materialize-users/pipeline.toml on a Kafka in memory: nothing is installed, and nothing is kept.
+The pipeline reads events of users as JSON. Its step, a WebAssembly plugin written in Rust, leaves out what is no such event,
+drops users under 18, and writes names in upper case. The map `users` holds the latest event of each user, and answers over HTTP.
+";
+
+const QUERIES: [(&str, &str); 3] = [
+    (
+        "One user, by key:",
+        "/v1/pipelines/materialize-users/maps/users/entries/u17",
+    ),
+    (
+        "Users in Germany of 60 and up, by two indexes (%3E is >):",
+        "/v1/pipelines/materialize-users/maps/users/entries?where=/country=DE&where=/age%3E=60&limit=2",
+    ),
+    (
+        "Users whose id begins with u49:",
+        "/v1/pipelines/materialize-users/maps/users/entries?prefix=u49&limit=2",
+    ),
+];
+
+/// A line of JSON: the id as key, the event as value.
+fn event(number: u32) -> String {
+    const NAMES: [&str; 8] = [
+        "Anna", "Ben", "Chloé", "Dimitri", "Emi", "Farid", "Grace", "Hugo",
+    ];
+    const COUNTRIES: [&str; 8] = ["DE", "US", "FR", "GR", "JP", "EG", "KE", "XX"];
+    let user = number * 7 % USERS;
+    let id = format!("u{user}");
+    let age = (user * 13 + number / USERS) % 90;
+    let (name, country) = (NAMES[user as usize % 8], COUNTRIES[user as usize / 8 % 8]);
+    let time = 1_767_225_600_000_u64 + u64::from(number) * 1000;
+    let event = format!(
+        r#"{{"id":"{id}","name":"{name} {user}","age":{age},"country":"{country}","ts":{time},"email":"{id}@example.org"}}"#
+    );
+    let mut line = format!(r#"{{"key":"{id}","value":"#);
+    if number % MALFORMED_EVERY == MALFORMED_EVERY - 1 {
+        // As text, since it is no JSON: the first half of the event.
+        let half: String = event.chars().take(event.chars().count() / 2).collect();
+        let text = half.replace('\\', "\\\\").replace('"', "\\\"");
+        let _ = write!(line, "\"{text}\"");
+    } else {
+        line += &event;
+    }
+    line + "}\n"
+}
+
+/// The running pipeline.
+struct Stream {
+    child: Child,
+    input: Option<ChildStdin>,
+    url: String,
+}
+
+impl Stream {
+    fn start(root: &Path, binary: &Path) -> Result<Self> {
+        let http = match std::net::TcpListener::bind(HTTP) {
+            Ok(_) => HTTP,
+            Err(_) => "127.0.0.1:0",
+        };
+        let arguments = ["run", PIPELINE, "--embedded", "--feed", "events=-"];
+        println!(
+            "$ target/release/millstream {} --http {http}",
+            arguments.join(" ")
+        );
+        let mut child = Command::new(binary)
+            .current_dir(root)
+            .args(arguments)
+            .args(["--http", http])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| binary.display().to_string())?;
+        let log = child.stderr.take().context("its log is piped")?;
+        let address = follow(log)?;
+        Ok(Self {
+            input: child.stdin.take(),
+            child,
+            url: format!("http://{address}"),
+        })
+    }
+
+    fn feed(&mut self, lines: &str) -> Result<()> {
+        let input = self.input.as_mut().context("it takes no more")?;
+        input.write_all(lines.as_bytes())?;
+        Ok(input.flush()?)
+    }
+
+    /// Waits until what was fed is committed and can be queried. Returns what it came to, in words.
+    fn settle(&mut self) -> Result<String> {
+        let (began, mut last, mut still) = (Instant::now(), String::new(), 0);
+        while still < 10 {
+            ensure!(began.elapsed() < READY, "it does not come to rest: {last}");
+            ensure!(self.child.try_wait()?.is_none(), "it has ended");
+            std::thread::sleep(Duration::from_millis(100));
+            let now = self.figures().unwrap_or_default();
+            still = if now == last && !now.is_empty() {
+                still + 1
+            } else {
+                0
+            };
+            last = now;
+        }
+        Ok(last)
+    }
+
+    fn figures(&self) -> Result<String> {
+        let metrics = self.get("/metrics")?;
+        let sum = |name: &str| {
+            let of = |line: &str| {
+                line.starts_with(name)
+                    .then(|| line.rsplit(' ').next()?.parse::<f64>().ok())
+            };
+            metrics
+                .lines()
+                .filter_map(|line| of(line).flatten())
+                .sum::<f64>()
+        };
+        let read = sum("millstream_source_records_total");
+        if read == 0.0 {
+            bail!("nothing is committed yet");
+        }
+        Ok(format!(
+            "It has read {read} of them and left out {} that are no such event; {} passed, in {} committed epochs.\n\
+             The map holds {} users.",
+            sum("millstream_failed_records_total"),
+            sum("millstream_sink_records_total{pipeline=\"materialize-users\",sink=\"users\""),
+            sum("millstream_epochs_total{pipeline=\"materialize-users\",outcome=\"committed\""),
+            sum("millstream_map_entries{pipeline=\"materialize-users\",map=\"users\""),
+        ))
+    }
+
+    fn get(&self, path: &str) -> Result<String> {
+        let mut answer = ureq::get(format!("{}{path}", self.url)).call()?;
+        Ok(answer.body_mut().read_to_string()?)
+    }
+
+    /// Its input ends, and it is asked to.
+    fn end(mut self) -> Result<()> {
+        drop(self.input.take());
+        let id = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &id]).status()?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "it ended with {status}");
+        Ok(())
+    }
+}
+
+/// Passes on what it logs, but for the records left out, and returns the address that it names.
+fn follow(log: impl std::io::Read + Send + 'static) -> Result<String> {
+    let (named, address) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            if let Some((_, address)) = line.split_once("listening on http://") {
+                let _ = named.send(address.to_owned());
+            }
+            let expected =
+                line.contains("skipped a record") || line.contains("records were skipped");
+            if !expected {
+                eprintln!("  {line}");
+            }
+        }
+    });
+    address
+        .recv_timeout(READY)
+        .context("it does not say where it listens")
+}
