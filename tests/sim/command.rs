@@ -18,7 +18,8 @@ pub enum Command {
         topics: Vec<String>,
     },
     /// `step parse events ports="adults minors" on-error=skip takes=2`: a step and its inputs. Its plugin passes everything on,
-    /// unless a rule says otherwise, and traps on more than `takes` records at once.
+    /// unless a rule says otherwise, and traps on more than `takes` records at once. `lookups="countries"` names maps that it may
+    /// read.
     Step {
         name: String,
         inputs: Vec<String>,
@@ -28,9 +29,16 @@ pub enum Command {
         on_error: Option<String>,
         #[arg(key)]
         takes: Option<usize>,
+        #[arg(key)]
+        lookups: Option<String>,
+    },
+    /// `table countries replicated`: a map made from a topic of its name.
+    Table {
+        name: String,
+        replicated: Option<String>,
     },
     /// `rule parse bad fail="not JSON"`: what a step makes of the records with this value (`any`: of those without a rule). Each
-    /// rule emits a record, unless it says `drop`, `fail`, `trap` (the call), `host` (the host can't call) or `wrong` (the answer
+    /// rule emits a record, unless it says `drop`, `fail`, `trap` (the call), `host` (the host can't call), `restoring` (a table is) or `wrong` (the answer
     /// makes no sense: `reversed`, `beyond`, `port`, `short`, `both`). `{key}`, `{value}`, `{offset}`, `{input}` and `{times}` are
     /// filled in.
     Rule {
@@ -55,6 +63,8 @@ pub enum Command {
         trap: Option<String>,
         #[arg(key)]
         host: Option<String>,
+        #[arg(key)]
+        restoring: Option<String>,
         #[arg(key)]
         wrong: Option<String>,
     },
@@ -108,6 +118,10 @@ pub enum Command {
     /// `tick 100`: the clock shows 100 ms.
     Tick {
         now: u64,
+    },
+    /// `tables live`, or `tables restoring`.
+    Tables {
+        are: String,
     },
     Stop,
     /// `refuse out "queue full" after=2`: the output takes two more records for this sink, then none.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_engine::pipeline::{
-    From, Guarantee, Input, Map, MapId, OnError, Pipeline, Sink, Source, SourceId, SourceTopic,
-    Start, Step, StepId, Target,
+    From, Guarantee, Input, Kept, Lookup, Map, MapId, OnError, Pipeline, Sink, Source, SourceId,
+    SourceTopic, Start, Step, StepId, Target,
 };
 use millstream_engine::task::run::SinkLimits;
 use millstream_engine::worker::{Setup, Worker};
@@ -70,11 +70,19 @@ impl Draft {
         &mut self,
         name: &str,
         inputs: &[String],
+        lookups: Option<&str>,
         on_error: Option<&str>,
     ) -> Result<(), Box<dyn Error>> {
+        let lookups = lookups.unwrap_or_default().split_whitespace();
+        let lookups = lookups.map(|map| Lookup {
+            name: map.into(),
+            map: self.map(map),
+        });
+        let lookups = lookups.collect();
         let step = Step {
             name: name.into(),
             inputs: self.inputs(inputs)?,
+            lookups,
             on_error: parse_on_error(on_error)?,
         };
         self.pipeline.steps.push(step);
@@ -112,10 +120,21 @@ impl Draft {
         MapId(known.unwrap_or_else(|| {
             self.pipeline.maps.push(Map {
                 name: name.into(),
+                kept: Kept::Changelog,
+                replicated: false,
                 index: Vec::new(),
             });
             self.pipeline.maps.len() - 1
         }))
+    }
+
+    pub fn table(&mut self, name: &str, replicated: bool) {
+        self.pipeline.maps.push(Map {
+            name: name.into(),
+            kept: Kept::Topic(name.into()),
+            replicated,
+            index: Vec::new(),
+        });
     }
 
     fn inputs(&self, names: &[String]) -> Result<Vec<Input>, Box<dyn Error>> {

@@ -120,8 +120,10 @@ impl Notebook {
                 ports,
                 on_error,
                 takes,
+                lookups,
             } => {
-                self.draft.step(name, inputs, on_error.as_deref())?;
+                let (lookups, on_error) = (lookups.as_deref(), on_error.as_deref());
+                self.draft.step(name, inputs, lookups, on_error)?;
                 let ports = ports.as_deref().unwrap_or_default().split_whitespace();
                 self.plugin.steps.push(Script {
                     name: name.clone(),
@@ -129,6 +131,10 @@ impl Notebook {
                     takes: *takes,
                     rules: Vec::new(),
                 });
+            }
+            Command::Table { name, replicated } => {
+                self.draft
+                    .table(name, replicated.as_deref() == Some("replicated"));
             }
             Command::Rule { step, .. } => {
                 let id = self.draft.step_named(step).ok_or("no such step")?;
@@ -183,6 +189,11 @@ impl Notebook {
                 self.now = Duration::from_millis(*now);
                 Event::Tick { now: self.now }
             }
+            Command::Tables { are } => match are.as_str() {
+                "live" => Event::TablesLive,
+                "restoring" => Event::TablesRestoring,
+                other => return Err(format!("tables are not {other}").into()),
+            },
             Command::Stop => Event::Stop,
             _ => return Ok(None),
         }))
@@ -496,6 +507,7 @@ fn rule(command: &Command) -> Result<Rule, Box<dyn Error>> {
         fail,
         trap,
         host,
+        restoring,
         wrong,
         ..
     } = command
@@ -503,13 +515,14 @@ fn rule(command: &Command) -> Result<Rule, Box<dyn Error>> {
         return Err("not a rule".into());
     };
     let own = |text: &String| text.clone();
-    let does = match (drop.as_deref(), fail, trap, host, wrong) {
-        (Some("drop"), None, None, None, None) => Does::Drop,
-        (None, Some(why), None, None, None) => Does::Fail(own(why)),
-        (None, None, Some(why), None, None) => Does::Trap(own(why)),
-        (None, None, None, Some(why), None) => Does::Host(own(why)),
-        (None, None, None, None, Some(kind)) => Does::Wrong(own(kind)),
-        (None, None, None, None, None) => Does::Emit(Emit {
+    let does = match (drop.as_deref(), fail, trap, host, restoring, wrong) {
+        (Some("drop"), None, None, None, None, None) => Does::Drop,
+        (None, Some(why), None, None, None, None) => Does::Fail(own(why)),
+        (None, None, Some(why), None, None, None) => Does::Trap(own(why)),
+        (None, None, None, Some(why), None, None) => Does::Host(own(why)),
+        (None, None, None, None, Some(why), None) => Does::NotReady(own(why)),
+        (None, None, None, None, None, Some(kind)) => Does::Wrong(own(kind)),
+        (None, None, None, None, None, None) => Does::Emit(Emit {
             port: port.clone().unwrap_or_default(),
             key: key.clone(),
             value: value.clone(),

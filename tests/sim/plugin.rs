@@ -24,6 +24,7 @@ pub enum Does {
     Fail(String),
     Trap(String),
     Host(String),
+    NotReady(String),
     Wrong(String),
 }
 
@@ -109,6 +110,7 @@ impl Script {
                     }),
                     Does::Trap(reason) => return Err(CallFailure::Plugin(reason.clone())),
                     Does::Host(reason) => return Err(CallFailure::Host(reason.clone())),
+                    Does::NotReady(reason) => return Err(CallFailure::NotReady(reason.clone())),
                     Does::Wrong(kind) => {
                         wrong = Some(kind.as_str());
                         emitted.push(Emitted {

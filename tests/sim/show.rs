@@ -79,6 +79,7 @@ pub fn call(step: &str, batch: &Batch<'_>, answer: &Result<Outcome, CallFailure>
         Ok(_) => String::new(),
         Err(CallFailure::Plugin(why)) => format!(" -> trap: {why}"),
         Err(CallFailure::Host(why)) => format!(" -> host: {why}"),
+        Err(CallFailure::NotReady(why)) => format!(" -> not ready: {why}"),
     };
     let (inputs, records) = (batch.inputs.join("+"), records.join(" | "));
     format!("call {step} of {inputs}{halved}: {records}{came_to}")
@@ -109,6 +110,7 @@ pub fn effect(worker: &Worker, effect: &Effect) -> String {
         Effect::ReadOffsets(wanted) => format!("read offsets of {}", places(worker, wanted)),
         Effect::Assign(from) => format!("assign {}", offsets(worker, from)),
         Effect::Unassign => "unassign".into(),
+        Effect::Pause(what) => format!("pause {}", places(worker, what)),
         Effect::Seek(to) => format!("seek {}", offsets(worker, to)),
         Effect::End(End::Stopped) => "end: stopped".into(),
         Effect::End(End::Failed(why)) => format!("end: {why:?}"),

@@ -263,12 +263,12 @@ fn what_a_plugin_needs_and_the_file_does_not_give_is_said() {
             path,
             (
                 config,
-                "config = { lookup = \"countries\", state = \"totals\" }",
+                "config = { lookup = \"plans\", state = \"totals\" }",
             ),
         ],
         &[
             "steps.parse",
-            "needs lookups \"countries\"",
+            "needs lookups \"plans\"",
             "needs state \"totals\"",
         ],
     );
@@ -384,6 +384,7 @@ fn one_instance_name_runs_once_on_a_host() {
             ("name = \"materialize-users\"", "name = \"twice\""),
             ("topics = [\"user-events\"]", "topics = [\"twice-in\"]"),
             ("topic = \"adults\"", "topic = \"twice-out\""),
+            ("topic = \"countries\"", "topic = \"twice-in\""),
         ],
     );
     let file = folder.write("pipeline.toml", &text).display().to_string();

@@ -1,7 +1,7 @@
 //! The broker in memory: the same pipeline gives the same outputs and maps as on a real Kafka, and lines that are fed and written out
 //! are what they should be.
 
-use std::fmt::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -10,7 +10,10 @@ use rig::judge;
 use rig::millstream::{self, Millstream};
 use serde_json::{Value, json};
 
-use crate::pipelines::{WITHIN, dump, materialize_users, replace, shared_kafka, wait_records};
+use crate::pipelines::{
+    COUNTRY_LINES, WITHIN, dump, make_countries, materialize_users, replace, shared_kafka,
+    wait_records,
+};
 
 const EVENTS: u32 = 3_000;
 const USERS: u32 = 700;
@@ -79,18 +82,32 @@ fn entries(life: &Millstream) -> Vec<(String, String)> {
     all
 }
 
+/// Lines of the judge as lines to feed.
+fn as_json(lines: &str) -> String {
+    let line = |line: &str| {
+        let (key, value) = line.split_once('\t').expect("a tab between key and value");
+        let value = (value != "\\N").then_some(value);
+        json!({"key": key, "value": value}).to_string() + "\n"
+    };
+    lines.lines().map(line).collect()
+}
+
 #[test]
 fn a_pipeline_gives_the_same_on_the_broker_in_memory_as_on_kafka() {
     let kafka = shared_kafka();
     let folder = Folder::new("embedded");
-    let (mut lines, mut tsv) = (String::new(), String::new());
-    for (key, value) in events() {
-        let _ = writeln!(lines, "{}", json!({"key": key, "value": value}));
-        let _ = writeln!(tsv, "{key}\t{value}");
-    }
-    let feed = folder.write("events.jsonl", &lines).display().to_string();
+    let tsv: String = events()
+        .iter()
+        .map(|(key, value)| format!("{key}\t{value}\n"))
+        .collect();
+    let feed = folder
+        .write("events.jsonl", &as_json(&tsv))
+        .display()
+        .to_string();
     let tsv = folder.write("events.tsv", &tsv).display().to_string();
+    let countries = folder.write("countries.jsonl", &as_json(COUNTRY_LINES));
     let out = folder.join("adults.jsonl");
+    make_countries(kafka, &folder);
 
     for topic in ["same-events", "same-adults"] {
         kafka.topic(topic, PARTITIONS, &[]);
@@ -100,8 +117,8 @@ fn a_pipeline_gives_the_same_on_the_broker_in_memory_as_on_kafka() {
         &kafka.direct(),
         "same-events",
         &tsv,
-        "--spread",
-        "yes",
+        "--partition",
+        "hash",
     ]);
     let pipeline = replace(
         &materialize_users(&kafka.bootstrap(), "100ms"),
@@ -123,7 +140,16 @@ fn a_pipeline_gives_the_same_on_the_broker_in_memory_as_on_kafka() {
         format!("events={feed}"),
         format!("adults={}", out.display()),
     );
-    let embedded = ["--embedded", "--feed", &feed, "--out", &taken];
+    let countries = format!("countries={}", countries.display());
+    let embedded = [
+        "--embedded",
+        "--feed",
+        &countries,
+        "--feed",
+        &feed,
+        "--out",
+        &taken,
+    ];
     let arguments = [&arguments[..], &embedded].concat();
     let mut model = Millstream::spawn(&folder.join("model.log"), &arguments);
     model.wait_ready(WITHIN);
@@ -131,6 +157,11 @@ fn a_pipeline_gives_the_same_on_the_broker_in_memory_as_on_kafka() {
     assert_eq!(model_counts["failures"], counts["failures"]);
     assert_eq!(model_counts["sinks"], counts["sinks"]);
 
+    compare(real, model, &out);
+}
+
+/// Maps and outputs of the two; then they end.
+fn compare(mut real: Millstream, mut model: Millstream, out: &Path) {
     // A commit is read back a moment later.
     std::thread::sleep(Duration::from_secs(1));
     let expected = entries(&real);
@@ -231,7 +262,7 @@ fn a_tap_that_leads_nowhere_is_said() {
     };
     check(
         &["--feed", "inn=-"],
-        "--feed: no source is named \"inn\"; there are: in",
+        "--feed: no source, and no map made from a topic, is named \"inn\"; there are: in",
     );
     check(
         &["--feed", "in=/nowhere/x.jsonl"],

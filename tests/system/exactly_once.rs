@@ -11,7 +11,10 @@ use rig::millstream::Millstream;
 use rig::proxy::{self, Proxy, Then, When};
 use rig::{judge, ports};
 
-use crate::pipelines::{ADULTS, CHANGELOG, EVENTS, MAP, MIN_AGE, NAME, materialize_users, workers};
+use crate::pipelines::{
+    ADULTS, CHANGELOG, COUNTRIES, EVENTS, MAP, MIN_AGE, NAME, make_countries, materialize_users,
+    workers,
+};
 
 const PARTITIONS: u32 = 4;
 const READY: Duration = Duration::from_secs(90);
@@ -58,6 +61,7 @@ impl Stage {
             kafka.topic(topic, PARTITIONS, &[]);
         }
         let folder = Folder::new("exactly-once");
+        make_countries(&kafka, &folder);
         let stage = Self {
             kafka,
             folder,
@@ -132,10 +136,9 @@ impl Stage {
     /// Output and changelog against the reference, every entry over HTTP.
     fn judge(&self, instances: &[&Millstream]) {
         let broker = self.kafka.direct();
-        println!(
-            "{}",
-            judge::run(&["adults", &broker, EVENTS, ADULTS, MIN_AGE]).trim()
-        );
+        let table = ["--countries", COUNTRIES];
+        let adults = ["adults", &broker, EVENTS, ADULTS, MIN_AGE];
+        println!("{}", judge::run(&[&adults[..], &table[..]].concat()).trim());
         let urls: Vec<String> = instances.iter().map(|instance| instance.url()).collect();
         let (urls, partitions) = (urls.join(","), PARTITIONS.to_string());
         let arguments = [
@@ -149,7 +152,7 @@ impl Stage {
         let queries = ["--http", &urls, "--pipeline", NAME, "--map", MAP];
         println!(
             "{}",
-            judge::run(&[&arguments[..], &queries[..]].concat()).trim()
+            judge::run(&[&arguments[..], &queries[..], &table[..]].concat()).trim()
         );
     }
 }

@@ -10,6 +10,7 @@ mod commands;
 mod embedded;
 mod exactly_once;
 mod graphs;
+mod lookups;
 mod openapi;
 mod passthrough;
 mod pipelines;

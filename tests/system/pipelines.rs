@@ -19,6 +19,22 @@ pub const ADULTS: &str = "adults";
 pub const MAP: &str = "users";
 pub const CHANGELOG: &str = "materialize-users.users.changelog";
 pub const MIN_AGE: &str = "18";
+pub const COUNTRIES: &str = "countries";
+
+/// The table that example 01 looks countries up in, with two of the countries that events are of missing: lines for the judge.
+pub const COUNTRY_LINES: &str = "DE\t{\"name\":\"Deutschland\"}\nFR\t{\"name\":\"France\"}\nNL\t{\"name\":\"Nederland\"}\n\
+    DK\t{\"name\":\"Danmark\"}\nUS\t{\"name\":\"United States\"}\nJP\t{\"name\":\"日本\"}\nBR\t{\"name\":\"Brasil\"}\n\
+    BR\t\\N\nDE\t{\"name\":\"Germany\"}\n";
+
+/// Makes that table.
+pub fn make_countries(kafka: &Kafka, folder: &Folder) {
+    kafka.topic(COUNTRIES, 1, &["cleanup.policy=compact"]);
+    let file = folder
+        .write("countries.tsv", COUNTRY_LINES)
+        .display()
+        .to_string();
+    judge::run(&["write", &kafka.direct(), COUNTRIES, &file]);
+}
 
 /// Example 01's own pipeline file, at this broker and interval, with its plugin found from anywhere.
 pub fn materialize_users(bootstrap: &str, interval: &str) -> String {
@@ -84,6 +100,14 @@ pub fn write_compressed(folder: &Folder, topic: &str, lines: &str, codec: &str) 
     let file = folder.write("records.tsv", lines).display().to_string();
     let bootstrap = shared_kafka().direct();
     judge::run(&["write", &bootstrap, topic, &file, "--codec", codec]);
+}
+
+/// The same to another partition; `hash` stands for where each key belongs.
+pub fn write_to(folder: &Folder, topic: &str, partition: &str, lines: &str) {
+    let file = folder.write("records.tsv", lines).display().to_string();
+    let bootstrap = shared_kafka().direct();
+    let arguments = ["write", &bootstrap, topic, &file, "--partition", partition];
+    judge::run(&arguments);
 }
 
 /// Writes these values under the key `k`.

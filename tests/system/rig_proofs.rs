@@ -54,6 +54,20 @@ fn the_judge_acquits_the_right_and_convicts_the_wrong() {
     check_adults("corrupt", "corrupt=1 in");
     check_adults("open", "an open transaction");
 
+    kafka.topic("table", 1, &[]);
+    let folder = Folder::new("proofs");
+    let table = folder.write("table.tsv", "DE\t{\"name\":\"Germany\"}\n");
+    judge::run(&["write", &address, "table", &table.display().to_string()]);
+    kafka.topic("out-joined", 3, &[]);
+    let events = [&address, "events", "out-joined", "18"];
+    let joined = ["--countries", "table"];
+    judge::run(&[&["reference"], &events[..], &joined].concat());
+    check(
+        &[&["adults"], &events[..], &joined].concat(),
+        "judge: OK adults",
+    );
+    check(&[&["adults"], &events[..]].concat(), "corrupt=");
+
     let check_passthrough = |plant: &str, found: &str| {
         let out = format!("copy-{plant}");
         kafka.topic(&out, 4, &[]);

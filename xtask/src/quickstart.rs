@@ -21,6 +21,7 @@ const TRICKLE: u32 = 5;
 /// The usual address; a free one where somebody else has it.
 const HTTP: &str = "127.0.0.1:8080";
 const PIPELINE: &str = "examples/01-materialize-users/pipeline.toml";
+const COUNTRIES: &str = "examples/01-materialize-users/countries.jsonl";
 const READY: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
@@ -79,10 +80,11 @@ pub fn run(root: &Path, binary: &Path, arguments: &Arguments) -> Result<()> {
 const INTRODUCTION: &str = "\
 This runs examples/01-materialize-users/pipeline.toml on a Kafka in memory: nothing is installed, and nothing is kept.
 The pipeline reads events of users as JSON. Its step, a WebAssembly plugin written in Rust, leaves out what is no such event,
-drops users under 18, and writes names in upper case. The map `users` holds the latest event of each user, and answers over HTTP.
+drops users under 18, writes names in upper case, and looks the name of the country up in a table that is fed too. The map `users`
+holds the latest event of each user, and answers over HTTP.
 ";
 
-const QUERIES: [(&str, &str); 3] = [
+const QUERIES: [(&str, &str); 4] = [
     (
         "One user, by key:",
         "/v1/pipelines/materialize-users/maps/users/entries/u17",
@@ -94,6 +96,10 @@ const QUERIES: [(&str, &str); 3] = [
     (
         "Users whose id begins with u49:",
         "/v1/pipelines/materialize-users/maps/users/entries?prefix=u49&limit=2",
+    ),
+    (
+        "The table of countries is a map too:",
+        "/v1/pipelines/materialize-users/maps/countries/entries/JP",
     ),
 ];
 
@@ -136,14 +142,16 @@ impl Stream {
             Ok(_) => HTTP,
             Err(_) => "127.0.0.1:0",
         };
-        let arguments = ["run", PIPELINE, "--embedded", "--feed", "events=-"];
+        let countries = format!("countries={COUNTRIES}");
+        let embedded = ["--embedded", "--feed", &countries, "--feed", "events=-"];
+        let arguments = [&["run", PIPELINE][..], &embedded].concat();
         println!(
             "$ target/release/millstream {} --http {http}",
             arguments.join(" ")
         );
         let mut child = Command::new(binary)
             .current_dir(root)
-            .args(arguments)
+            .args(&arguments)
             .args(["--http", http])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())

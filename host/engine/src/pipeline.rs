@@ -74,7 +74,17 @@ pub struct Step {
     pub name: String,
     /// In the order of the pipeline file: records of one source offset meet in that order.
     pub inputs: Vec<Input>,
+    /// The maps that its plugin may read.
+    pub lookups: Vec<Lookup>,
     pub on_error: OnError,
+}
+
+/// A map that a step may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// Under which the plugin opens it.
+    pub name: String,
+    pub map: MapId,
 }
 
 /// One name in an `inputs` list.
@@ -121,19 +131,55 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Map {
     pub name: String,
+    pub kept: Kept,
+    /// Held once per process, all of it; else a task holds its own partition of it.
+    pub replicated: bool,
     /// Where in the values scalars stand that queries look for.
     pub index: Vec<Pointer>,
 }
 
+/// The topic that a map is the fold of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Its changelog: sinks write it.
+    Changelog,
+    /// A topic that others write: the map is a table made from it.
+    Topic(String),
+}
+
 impl Pipeline {
-    /// The compacted topic that keeps a map: `<pipeline>.<map>.changelog`.
+    /// The compacted topic that keeps a map which sinks write: `<pipeline>.<map>.changelog`.
     pub fn changelog(&self, map: MapId) -> String {
         format!("{}.{}.changelog", self.name, self.maps[map.0].name)
     }
 
+    /// The topic that a map is the fold of.
+    pub fn topic_of(&self, map: MapId) -> String {
+        match &self.maps[map.0].kept {
+            Kept::Changelog => self.changelog(map),
+            Kept::Topic(topic) => topic.clone(),
+        }
+    }
+
     /// Whether all source topics must have the same number of partitions: a task that owns map partitions owns that number in
-    /// every topic.
+    /// every topic. Replicated tables alone ask for nothing.
     pub fn co_partitioned(&self) -> bool {
-        !self.maps.is_empty()
+        self.maps
+            .iter()
+            .any(|map| map.kept == Kept::Changelog || !map.replicated)
+    }
+
+    /// Whether a step reads a map.
+    pub fn has_lookups(&self) -> bool {
+        self.steps.iter().any(|step| !step.lookups.is_empty())
+    }
+
+    /// The maps that steps read, each once.
+    pub fn looked_up(&self) -> Vec<MapId> {
+        let read = self.steps.iter().flat_map(|step| &step.lookups);
+        let mut maps: Vec<MapId> = read.map(|lookup| lookup.map).collect();
+        maps.sort_unstable();
+        maps.dedup();
+        maps
     }
 }

@@ -46,6 +46,11 @@ impl Column {
         }
     }
 
+    /// Bytes, ends and nulls, for a plugin to have.
+    pub fn into_parts(self) -> (Vec<u8>, Vec<u32>, Vec<u32>) {
+        (self.bytes, self.ends, self.nulls)
+    }
+
     pub fn len(&self) -> usize {
         self.ends.len()
     }

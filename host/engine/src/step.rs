@@ -46,6 +46,8 @@ pub enum CallFailure {
     Plugin(String),
     /// The host's: no instance could be made. Trying a part of the batch would not help.
     Host(String),
+    /// Nobody's: a table that the step reads is not there right now. The batch is to be run again, later.
+    NotReady(String),
 }
 
 /// What a plugin made of a batch.

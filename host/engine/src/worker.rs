@@ -56,6 +56,10 @@ pub enum Event {
     Verdict(Verdict),
     /// Answers [`Effect::Replace`].
     Replaced,
+    /// All tables that steps read have reached the end that they had when the partitions were assigned.
+    TablesLive,
+    /// One of them hasn't any more: it is folded anew.
+    TablesRestoring,
     /// Commit what is open, then end.
     Stop,
 }
@@ -72,6 +76,8 @@ pub enum Effect {
     /// Consume these from these offsets on.
     Assign(Vec<(TopicPartition, i64)>),
     Unassign,
+    /// Consume nothing of these for now.
+    Pause(Vec<TopicPartition>),
     /// Go back to these offsets, and consume where consumption was paused.
     Seek(Vec<(TopicPartition, i64)>),
     End(End),
@@ -82,6 +88,18 @@ pub enum Effect {
 pub enum End {
     Stopped,
     Failed(Reason),
+}
+
+/// Whether records are run, as far as it is for the tables that steps read to say.
+///
+/// ```text
+///   Open ── assigned, in a pipeline with lookups; a table is folded anew ──▶ Shut ── all tables are live ──▶ Open
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Open,
+    /// Nothing is queued: what comes all the same is left out, and consumed again when the gate opens.
+    Shut,
 }
 
 /// A stable committed offset; where the group has none, the one to begin at, with empty metadata.
@@ -109,6 +127,7 @@ pub struct Worker {
     closing: Vec<(TopicPartition, i64)>,
     /// Partitions assigned whose offsets are being read.
     assigning: bool,
+    gate: Gate,
     leaving: bool,
     stopping: bool,
     /// Of the open epoch.
@@ -134,6 +153,7 @@ impl Worker {
             opened: Duration::ZERO,
             closing: Vec::new(),
             assigning: false,
+            gate: Gate::Open,
             leaving: false,
             stopping: false,
             epoch: tally.clone(),
@@ -180,6 +200,8 @@ impl Worker {
             Event::Broken(why) => self.step(machine::Event::Broken(why), effects),
             Event::Verdict(verdict) => self.on_verdict(verdict, effects),
             Event::Replaced => self.step(machine::Event::Replaced, effects),
+            Event::TablesLive => self.open_gate(effects),
+            Event::TablesRestoring => self.shut_gate(effects),
             Event::Stop => {
                 self.stopping = true;
                 self.close(effects);
@@ -223,6 +245,10 @@ impl Worker {
             effects.push(Effect::Assign(
                 offsets.iter().map(|at| (at.partition, at.offset)).collect(),
             ));
+            self.gate = Gate::Open;
+            if pipeline.has_lookups() {
+                self.shut_gate(effects);
+            }
             return;
         }
         let found = offsets
@@ -245,6 +271,36 @@ impl Worker {
             }
         }
         self.step(machine::Event::Resolved(resolution), effects);
+    }
+
+    /// What was queued is consumed again, from where processing stands.
+    fn shut_gate(&mut self, effects: &mut Vec<Effect>) {
+        if self.gate == Gate::Shut || self.leaving {
+            return;
+        }
+        self.gate = Gate::Shut;
+        for (_, input) in &mut self.inputs {
+            input.processed(0);
+            input.unsettle();
+        }
+        let running: Vec<TopicPartition> = self.running().map(|(at, _)| *at).collect();
+        if !running.is_empty() {
+            effects.push(Effect::Pause(running));
+        }
+    }
+
+    fn open_gate(&mut self, effects: &mut Vec<Effect>) {
+        if self.gate == Gate::Open || self.leaving {
+            return;
+        }
+        self.gate = Gate::Open;
+        let running = self.running();
+        let processed: Vec<(TopicPartition, i64)> = running
+            .map(|(at, input)| (*at, input.processed_offset()))
+            .collect();
+        if !processed.is_empty() {
+            effects.push(Effect::Seek(processed));
+        }
     }
 
     fn step(&mut self, event: machine::Event, effects: &mut Vec<Effect>) {
@@ -294,12 +350,10 @@ impl Worker {
             input.rewind(input.committed());
         }
         self.tasks.values_mut().for_each(Task::rewind);
-        if !self.leaving && !self.stopping {
-            let running = (0..self.inputs.len()).filter(|&slot| self.is_running(slot));
-            let committed = running.map(|slot| {
-                let (at, input) = &self.inputs[slot];
-                (*at, input.committed())
-            });
+        // Behind a gate that is shut the consumer is told once it opens.
+        if !self.leaving && !self.stopping && self.gate == Gate::Open {
+            let running = self.running();
+            let committed = running.map(|(at, input)| (*at, input.committed()));
             effects.push(Effect::Seek(committed.collect()));
         }
     }
@@ -319,13 +373,25 @@ impl Worker {
         }
     }
 
-    /// Where records of a partition go; none where it isn't ours, or its task has stopped.
+    /// Partitions whose tasks run.
+    fn running(&self) -> impl Iterator<Item = &(TopicPartition, Input)> {
+        let running = (0..self.inputs.len()).filter(|&slot| self.is_running(slot));
+        running.map(|slot| &self.inputs[slot])
+    }
+
+    /// Whether records wait for tables: to be told of [`Event::TablesLive`].
+    pub fn waits_for_tables(&self) -> bool {
+        self.gate == Gate::Shut
+    }
+
+    /// Where records of a partition go; none where it isn't ours, its task has stopped, or a table is being restored.
     pub fn slot(&self, at: TopicPartition) -> Option<Slot> {
         let slot = self
             .inputs
             .iter()
             .position(|(partition, _)| *partition == at)?;
-        self.is_running(slot).then_some(Slot(slot))
+        let takes = self.is_running(slot) && self.gate == Gate::Open;
+        takes.then_some(Slot(slot))
     }
 
     fn is_running(&self, slot: usize) -> bool {

@@ -1,4 +1,5 @@
-//! Folds the committed changelogs of a worker's map partitions, at start and ever after, through a reader outside the group.
+//! Folds map partitions out of what is committed in their topics, at start and ever after, through a reader outside the group: a
+//! worker those of its tasks, and the process those that are replicated.
 //!
 //! Live update and restore are the same reading. Invariant: a partition counts as restored when everything up to the high watermark
 //! of the moment it was taken has been read; what a reader of committed records sees as the end would let a dead writer's open
@@ -25,7 +26,7 @@ const REBUILD_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Changelogs<R> {
     reader: R,
-    /// Changelog topics by `MapId`.
+    /// The maps' topics, by `MapId`: changelogs, and topics that tables are made from.
     topics: Vec<String>,
     memory: Arc<MapMemory>,
     held: BTreeMap<MapPlace, SharedPartition>,
@@ -52,16 +53,13 @@ impl<R: Reader> Changelogs<R> {
         }
     }
 
-    /// Takes these partition numbers of every map. To be called after the stable offsets of the inputs were read. Can be called
-    /// again after an error.
-    pub fn take(&mut self, partitions: &[u32]) -> Result<(), String> {
+    /// Takes these map partitions. To be called after the stable offsets of the inputs were read. Can be called again after an
+    /// error.
+    pub fn take(&mut self, places: &[MapPlace]) -> Result<(), String> {
         let mut held = BTreeMap::new();
-        for map in 0..self.topics.len() {
-            for &partition in partitions {
-                let place = (MapId(map), partition);
-                let (start, end) = self.bounds(place)?;
-                held.insert(place, self.partition(place, start, end));
-            }
+        for &place in places {
+            let (start, end) = self.bounds(place)?;
+            held.insert(place, self.partition(place, start, end));
         }
         self.held = held;
         self.assign()?;
@@ -82,15 +80,17 @@ impl<R: Reader> Changelogs<R> {
         }
     }
 
-    /// Reads what is held, each from where its fold stands.
+    /// Reads what is held, each topic partition from where the fold stands that is least far.
     fn assign(&mut self) -> Result<(), String> {
-        let places = self.held.iter().map(|(&(map, partition), shared)| {
-            (
-                self.topics[map.0].as_str(),
-                partition,
-                read(shared).position(),
-            )
-        });
+        let mut places: BTreeMap<(&str, u32), i64> = BTreeMap::new();
+        for (&(map, partition), shared) in &self.held {
+            let position = read(shared).position();
+            let least = places.entry((&self.topics[map.0], partition));
+            let least = least.or_insert(position);
+            *least = position.min(*least);
+        }
+        let places = places.into_iter();
+        let places = places.map(|((topic, partition), position)| (topic, partition, position));
         self.reader.assign(&places.collect::<Vec<_>>())
     }
 
@@ -107,7 +107,8 @@ impl<R: Reader> Changelogs<R> {
         Ok(())
     }
 
-    fn bounds(&self, (map, partition): MapPlace) -> Result<(i64, i64), String> {
+    /// First offset and high watermark of a map partition's topic, be it held here or not.
+    pub fn bounds(&self, (map, partition): MapPlace) -> Result<(i64, i64), String> {
         self.reader.bounds(&self.topics[map.0], partition)
     }
 
@@ -136,40 +137,53 @@ impl<R: Reader> Changelogs<R> {
         &self.held
     }
 
-    /// Folds what is there. An error says that a map has no room for its next change; nothing is folded from there on.
-    pub fn poll(&mut self) -> Result<(), String> {
+    /// Asks the cluster whether there is more than was read. What a reader doesn't fetch though it is there is seen in no other way
+    /// where others write the topics.
+    pub fn look_for_more(&mut self) -> Result<(), String> {
+        for place in self.held.keys().copied().collect::<Vec<_>>() {
+            let (_, end) = self.bounds(place)?;
+            if read(&self.held[&place]).position() < end {
+                self.expect(place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds what is there. Returns how many partitions moved. An error says that a map has no room for its next change; nothing is
+    /// folded from there on.
+    pub fn poll(&mut self) -> Result<usize, String> {
         let (topics, held, broken) = (&self.topics, &self.held, &mut self.broken);
         let mut moved: Vec<MapPlace> = Vec::new();
         let mut full = None;
         self.reader.poll(|(topic, partition), polled| {
-            let Some(map) = topics.iter().position(|known| known == topic) else {
-                return;
-            };
-            let place = (MapId(map), partition);
-            let Some(shared) = held.get(&place).filter(|_| !broken.contains(&place)) else {
-                return;
-            };
-            if full.is_some() {
-                return;
-            }
-            if moved.last() != Some(&place) {
-                moved.push(place);
-            }
-            let mut partition = write(shared);
-            match polled {
-                // Handed out before the reading was begun again.
-                Read::Record { offset, .. } if offset < partition.position() => {}
-                Read::Record { offset, key, value } => match key {
-                    Some(key) => {
-                        let folded = partition.fold(offset, key, value);
-                        full = folded.err().map(|full| (place.0, full));
+            // Several maps may be made from one topic.
+            let maps = (0..topics.len()).filter(|&map| topics[map] == topic);
+            for place in maps.map(|map| (MapId(map), partition)) {
+                let Some(shared) = held.get(&place).filter(|_| !broken.contains(&place)) else {
+                    continue;
+                };
+                if full.is_some() {
+                    return;
+                }
+                if moved.last() != Some(&place) {
+                    moved.push(place);
+                }
+                let mut partition = write(shared);
+                match polled {
+                    // Handed out before the reading was begun again.
+                    Read::Record { offset, .. } if offset < partition.position() => {}
+                    Read::Record { offset, key, value } => match key {
+                        Some(key) => {
+                            let folded = partition.fold(offset, key, value);
+                            full = folded.err().map(|full| (place.0, full));
+                        }
+                        None => partition.advance(offset + 1),
+                    },
+                    Read::End(offset) => partition.advance(offset),
+                    Read::Unreadable => {
+                        *partition = self.memory.partition(place.0, 0, i64::MAX);
+                        broken.push(place);
                     }
-                    None => partition.advance(offset + 1),
-                },
-                Read::End(offset) => partition.advance(offset),
-                Read::Unreadable => {
-                    *partition = self.memory.partition(place.0, 0, i64::MAX);
-                    broken.push(place);
                 }
             }
         });
@@ -178,7 +192,7 @@ impl<R: Reader> Changelogs<R> {
         }
         self.rebuild_broken();
         self.restart_standing(&moved);
-        Ok(())
+        Ok(moved.len())
     }
 
     fn rebuild_broken(&mut self) {

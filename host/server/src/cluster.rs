@@ -17,7 +17,7 @@ pub trait Cluster: Clone + Debug + Send + Sync + 'static {
     type Admin: Admin;
     type Member: Member<Commit = Self::Commit> + Debug;
     type Producer: Producer<Commit = Self::Commit> + Debug + Send + 'static;
-    type Reader: Reader + Debug;
+    type Reader: Reader + Debug + Send + 'static;
     /// Offsets with all that it takes to commit them.
     type Commit;
 
@@ -267,6 +267,14 @@ pub struct TopicFacts {
     /// `max.message.bytes`.
     pub record_bytes_max: usize,
     pub cleanup_policy: String,
+}
+
+impl TopicFacts {
+    /// Whether the last record of each key stays.
+    pub fn is_compacted(&self) -> bool {
+        let mut policies = self.cleanup_policy.split(',');
+        policies.any(|policy| policy.trim() == "compact")
+    }
 }
 
 /// A partition of a source topic and where its source starts.

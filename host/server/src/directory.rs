@@ -1,6 +1,7 @@
-//! Which map partitions this process holds right now: workers put them in and take them out, queries look them up.
+//! Which map partitions this process holds right now: who folds them puts them in and takes them out, steps and queries look them
+//! up.
 //!
-//! Invariant: a partition is in the directory only while a worker folds its changelog.
+//! Invariant: a partition is in the directory only while somebody here folds its topic.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};

@@ -1,7 +1,7 @@
-//! Lines in and lines out, for a pipeline on the broker in memory: `--feed` writes a source's topic, `--out` copies what a sink's
-//! topic holds.
+//! Lines in and lines out, for a pipeline on the broker in memory: `--feed` writes a source's topic or a table's, `--out` copies what
+//! a sink's topic holds.
 //!
-//! Invariants: a broken line is told with its number, and costs nothing but itself; records of a key keep the order of their lines; no
+//! Invariants: a table's file is read to its end before anything else begins; a broken line is told with its number, and costs nothing but itself; records of a key keep the order of their lines; no
 //! feed runs more than [`AHEAD_MAX`] records ahead of the pipeline, or of what is written out.
 
 use std::fs::File;
@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use millstream_broker::{Broker, Error, Isolation, Membership, PartitionOffset, Records, Spec};
-use millstream_engine::pipeline::{Pipeline, Target};
+use millstream_engine::pipeline::{Kept, Pipeline, Target};
 use millstream_engine::state::changelog;
 
 use crate::embedded::{Embedded, PARTITIONS, Shared, now, out_group};
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// `NAME=FILE`, or `NAME=-` for standard input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tap {
-    /// Of a source or a sink.
+    /// Of a source, a map made from a topic, or a sink.
     pub name: String,
     /// None for `-`.
     pub file: Option<PathBuf>,
@@ -125,6 +125,10 @@ impl Taps {
             .iter()
             .map(|tap| taps.feed(pipeline, tap))
             .collect::<Result<_, _>>()?;
+        // Steps wait for what a table holds when they start: nobody would wait for the rest of a file.
+        let (tables, feeds): (Vec<Feed>, Vec<Feed>) =
+            feeds.into_iter().partition(|feed| feed.is_whole_table);
+        tables.into_iter().for_each(Feed::run);
         for (topic, out) in targets {
             let group = out_group(&pipeline.name);
             let (shared, ended) = (Arc::clone(&taps.shared), Arc::clone(&taps.ended));
@@ -143,22 +147,7 @@ impl Taps {
     }
 
     fn feed(&self, pipeline: &Pipeline, tap: &Tap) -> Result<Feed, String> {
-        let source = pipeline
-            .sources
-            .iter()
-            .position(|source| source.name == tap.name);
-        let topic = pipeline
-            .topics
-            .iter()
-            .find(|topic| Some(topic.source.0) == source);
-        let Some(topic) = topic else {
-            let known: Vec<&str> = pipeline.sources.iter().map(|s| s.name.as_str()).collect();
-            return Err(format!(
-                "--feed: no source is named \"{}\"; there are: {}",
-                tap.name,
-                known.join(", ")
-            ));
-        };
+        let (topic, kind) = fed_topic(pipeline, &tap.name)?;
         let input: Box<dyn Read + Send> = match &tap.file {
             None => Box::new(std::io::stdin()),
             Some(path) => {
@@ -170,7 +159,9 @@ impl Taps {
         Ok(Feed {
             shared: Arc::clone(&self.shared),
             followers: Arc::clone(&self.followers),
-            topic: topic.topic.clone(),
+            is_whole_table: kind == Fed::Table && tap.file.is_some(),
+            needs_keys: kind == Fed::Table,
+            topic,
             name: name.map_or("standard input".into(), |path| path.display().to_string()),
             input: BufReader::with_capacity(BUFFER, input),
             waiting: Default::default(),
@@ -206,6 +197,10 @@ struct Feed {
     shared: Arc<Shared>,
     followers: Arc<[Follower]>,
     topic: String,
+    /// A table out of a file, which has an end.
+    is_whole_table: bool,
+    /// What has no key can't be in a table.
+    needs_keys: bool,
     /// What is read, for people.
     name: String,
     input: BufReader<Box<dyn Read + Send>>,
@@ -255,6 +250,9 @@ impl Feed {
     }
 
     fn add(&mut self, line: &Line<'_>) -> Result<(), String> {
+        if self.needs_keys && line.key.is_none() {
+            return Err("a table's record needs a key".into());
+        }
         let partition = match (line.partition, &line.key) {
             (Some(partition), _) if partition >= PARTITIONS => {
                 return Err(format!(
@@ -301,6 +299,37 @@ impl Feed {
             std::thread::sleep(PAUSE);
         }
     }
+}
+
+/// What a feed writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fed {
+    Source,
+    Table,
+}
+
+/// The topic behind a name: a source's, the first of them, or the one that a map is made from.
+fn fed_topic(pipeline: &Pipeline, name: &str) -> Result<(String, Fed), String> {
+    let sources = pipeline.topics.iter().map(|topic| {
+        let source = pipeline.sources[topic.source.0].name.as_str();
+        (source, &topic.topic, Fed::Source)
+    });
+    let tables = pipeline.maps.iter().filter_map(|map| match &map.kept {
+        Kept::Topic(topic) => Some((map.name.as_str(), topic, Fed::Table)),
+        Kept::Changelog => None,
+    });
+    let all = sources.chain(tables);
+    let found = all.clone().find(|(known, ..)| *known == name);
+    found
+        .map(|(_, topic, kind)| (topic.clone(), kind))
+        .ok_or_else(|| {
+            let mut known: Vec<&str> = all.map(|(name, ..)| name).collect();
+            known.dedup();
+            format!(
+                "--feed: no source, and no map made from a topic, is named \"{name}\"; there are: {}",
+                known.join(", ")
+            )
+        })
 }
 
 fn sink_topic(pipeline: &Pipeline, name: &str) -> Result<String, String> {

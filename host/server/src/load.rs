@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use millstream_engine::pipeline::{From, Input, Pipeline};
+use millstream_engine::pipeline::{From, Input, Lookup, Pipeline, Step};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Outside, PluginFile, Problem, Problems, Unsound};
 use crate::kafka::{Clients, Properties};
-use crate::wasm::{LoadError, Needs, Plugin, Runtime, StepPlugin};
+use crate::wasm::{Grants, LoadError, Needs, Plugin, Runtime, StepPlugin};
 
 /// Everything that a pipeline file names, ready to run.
 ///
@@ -75,7 +75,7 @@ fn all_steps(config: &Config, runtime: &Runtime, problems: &mut Vec<Problem>) ->
             continue;
         };
         let name = &config.outside.plugins[settings.plugin].name;
-        let (description, needs) = match ask(plugin, &step.name, &settings.config, &revision) {
+        let (description, needs) = match ask(plugin, step, &settings.config, &revision) {
             Ok(answers) => answers,
             Err(why) => {
                 let why = format!("plugin \"{name}\" {why}");
@@ -83,16 +83,18 @@ fn all_steps(config: &Config, runtime: &Runtime, problems: &mut Vec<Problem>) ->
                 continue;
             }
         };
-        problems.extend(unmet_needs(config, &step.name, &needs));
+        problems.extend(unmet_needs(config, step, &needs));
         problems.extend(unfit_ports(config, &step.name, &needs));
         problems.extend(unknown_ports(config, &step.name, &needs));
         warn_of_unread_ports(config, &step.name, &needs);
+        warn_of_unasked_lookups(config, step, &needs);
         steps.push(StepPlugin {
             name: step.name.clone(),
             plugin: plugin.clone(),
             description,
             config: settings.config.clone(),
             ports: needs.ports,
+            lookups: step.lookups.clone(),
             revision: Arc::clone(&revision),
         });
     }
@@ -116,17 +118,18 @@ fn revision(config: &Config, plugins: &[Option<Plugin>]) -> Arc<str> {
 /// Who a plugin is, and what it needs under a step's configuration.
 fn ask(
     plugin: &Plugin,
-    step: &str,
+    step: &Step,
     config: &str,
     revision: &Arc<str>,
 ) -> Result<(String, Needs), String> {
-    let configured = plugin.instantiate(step, config, revision);
+    let grants = Grants::new(&step.lookups, None);
+    let configured = plugin.instantiate(&step.name, config, revision, grants);
     let (mut instance, needs) =
         configured.map_err(|why| format!("refuses its configuration: {why}"))?;
     let description = instance
         .describe()
         .map_err(|why| format!("can't say what it is: {why}"))?;
-    tracing::info!(step, "plugin {description}");
+    tracing::info!(step = step.name, "plugin {description}");
     Ok((description, needs))
 }
 
@@ -159,17 +162,35 @@ fn load_problem(outside: &Outside, plugin: &str, error: &LoadError) -> Problem {
 }
 
 /// What the plugin asks for and the pipeline file can't give yet.
-fn unmet_needs(config: &Config, step: &str, needs: &Needs) -> Vec<Problem> {
+fn unmet_needs(config: &Config, step: &Step, needs: &Needs) -> Vec<Problem> {
     let problem = |what: &str, name: &String| {
         config.problem(
-            &["steps", step, what],
+            &["steps", &step.name, what],
             format!("the plugin needs {what} \"{name}\", which the pipeline file does not give it"),
         )
     };
-    let lookups = needs.lookups.iter().map(|name| problem("lookups", name));
+    let granted = |name: &&String| step.lookups.iter().any(|lookup| lookup.name == **name);
+    let lookups = needs.lookups.iter().filter(|name| !granted(name));
+    let lookups = lookups.map(|name| {
+        let hint = format!("`lookups = [\"{name}\"]` gives it the map of that name, `lookups = {{ {name} = \"…\" }}` another");
+        problem("lookups", name).with_hint(hint)
+    });
     lookups
         .chain(needs.state.iter().map(|name| problem("state", name)))
         .collect()
+}
+
+/// A table that nobody asks for keeps the step waiting for it at start: that is said.
+fn warn_of_unasked_lookups(config: &Config, step: &Step, needs: &Needs) {
+    let unasked = |lookup: &&Lookup| !needs.lookups.contains(&lookup.name);
+    for lookup in step.lookups.iter().filter(unasked) {
+        let message = format!(
+            "the plugin does not ask for \"{}\" under this configuration",
+            lookup.name
+        );
+        let warning = config.problem(&["steps", &step.name, "lookups"], message);
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Inputs that read a port which the step's plugin does not have.

@@ -1,6 +1,7 @@
 //! The `millstream` binary: acts on what the engine decides. Adapters (`kafka`, `wasm`, `query`, `config`) don't know each other;
 //! `load`, `topics`, `worker_thread`, `supervisor` and `cli` join them.
 
+mod awaited;
 mod changelogs;
 mod cli;
 mod cluster;
@@ -16,12 +17,14 @@ mod load;
 mod map_memory;
 mod outlet;
 mod query;
+mod replicated;
 mod reporter;
 mod restoring;
 mod running;
 mod seat_lock;
 mod status;
 mod supervisor;
+mod tables;
 mod telemetry;
 mod topics;
 mod wasm;

@@ -7,7 +7,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use millstream_engine::pipeline::{Guarantee, MapId, Pipeline, SinkId, Target};
+use millstream_engine::pipeline::{Guarantee, Kept, MapId, Pipeline, SinkId, Target};
 use millstream_engine::record::{Headers, Record};
 use millstream_engine::state::overlay::Change;
 use millstream_engine::task::run::{Output, SinkLimits};
@@ -24,8 +24,8 @@ pub struct Outlet<C> {
     topics: Vec<String>,
     /// By sink, for those that write a topic: its index in `topics`.
     sinks: Vec<Option<usize>>,
-    /// By map: the index in `topics` of its changelog.
-    changelogs: Vec<usize>,
+    /// By map, for those that sinks write: the index in `topics` of its changelog.
+    changelogs: Vec<Option<usize>>,
     /// The smallest and the largest `max.message.bytes` of the topics.
     record_bytes: (usize, usize),
 }
@@ -52,9 +52,11 @@ impl<C: Cluster> Outlet<C> {
         });
         let sinks = sinks.collect();
         let maps = 0..pipeline.maps.len();
-        let changelogs = maps
-            .map(|map| add(pipeline.changelog(MapId(map))))
-            .collect();
+        let changelogs = maps.map(|map| match pipeline.maps[map].kept {
+            Kept::Changelog => Some(add(pipeline.changelog(MapId(map)))),
+            Kept::Topic(_) => None,
+        });
+        let changelogs = changelogs.collect();
         let bytes = limits.iter().map(|limit| limit.record_bytes_max);
         let record_bytes = (bytes.clone().min().unwrap_or(0), bytes.max().unwrap_or(0));
         Self {
@@ -119,8 +121,9 @@ impl<C: Cluster> Outlet<C> {
             timestamp: change.timestamp,
             headers: none.of(0),
         };
+        let changelog = self.changelogs[change.map.0];
         producer.send(
-            self.changelogs[change.map.0],
+            changelog.expect("only maps that sinks write are changed"),
             Some(change.partition),
             &record,
         )

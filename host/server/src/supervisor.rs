@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use millstream_engine::pipeline::MapId;
 use millstream_engine::tally::Tally;
 use millstream_engine::worker::Setup;
 
@@ -19,9 +20,11 @@ use crate::kafka::Clients;
 use crate::map_memory::MapMemory;
 use crate::outlet::{OpenError, Outlet};
 use crate::query::{Served, Server};
+use crate::replicated::{self, Replicated};
 use crate::restoring::Restoring;
 use crate::seat_lock::{LockError, SeatLock};
 use crate::status;
+use crate::tables::Tables;
 use crate::topics::{self, Topics, TopicsError};
 use crate::wasm::StepPlugin;
 use crate::worker_thread::{self, Seat, WorkerError};
@@ -136,11 +139,12 @@ pub fn run_on<C: Cluster>(
             .iter()
             .map(|step| (step.name.clone(), step.description.clone()))
             .collect(),
-        map_partitions: topics.map_partitions,
+        partitions_of: topics.partitions_of.clone(),
         directory: Arc::default(),
         memory: Arc::new(MapMemory::new(&pipeline, config.memory, draw(), draw())),
         workers: statuses.collect(),
     };
+    let mut replicated = start_replicated(cluster, &served)?;
     let workers = start_workers(&outlet, producers, &served, &topics, steps, stop)?;
     let directory = Arc::clone(&served.directory);
     Server::serve(listener, served).map_err(|source| Failure::System {
@@ -148,7 +152,19 @@ pub fn run_on<C: Cluster>(
         source,
     })?;
     tracing::info!("listening on http://{}", server.address);
-    watch(workers, &directory, stop)
+    let ended = watch(workers, &directory, &mut replicated, stop);
+    drop(replicated);
+    ended
+}
+
+fn start_replicated<C: Cluster>(cluster: &C, served: &Served) -> Result<Replicated, Failure> {
+    let pipeline = &served.pipeline;
+    let places = replicated::places(pipeline, &served.partitions_of);
+    let maps = 0..pipeline.maps.len();
+    let topics = maps.map(|map| pipeline.topic_of(MapId(map))).collect();
+    let (directory, memory) = (&served.directory, &served.memory);
+    let started = Replicated::start(cluster, places, topics, directory, memory);
+    started.map_err(|why| Failure::Worker(WorkerError::Failed(why)))
 }
 
 /// A producer for every worker, before anything is read: that ends what an earlier life of these seats left open, which would hide
@@ -188,6 +204,12 @@ fn start_workers<C: Cluster>(
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<Worker>, Failure> {
     let mut workers = Vec::new();
+    let partitions_of: Arc<[u32]> = topics.partitions_of.clone().into();
+    let tables = Arc::new(Tables::new(
+        Arc::clone(&served.pipeline),
+        Arc::clone(&partitions_of),
+        Arc::<Directory>::clone(&served.directory),
+    ));
     for ((worker, producer), status) in (0..).zip(producers).zip(&served.workers) {
         let seat = Seat {
             outlet: outlet.of(worker),
@@ -199,7 +221,9 @@ fn start_workers<C: Cluster>(
                 worker,
                 run: draw(),
             },
+            partitions_of: Arc::clone(&partitions_of),
             steps: Arc::clone(steps),
+            tables: Arc::clone(&tables),
             directory: Arc::<Directory>::clone(&served.directory),
             memory: Arc::clone(&served.memory),
             status: Arc::clone(status),
@@ -216,7 +240,12 @@ fn start_workers<C: Cluster>(
 }
 
 /// Waits for the workers; when one ends, all are asked to.
-fn watch(workers: Vec<Worker>, directory: &Directory, stop: &AtomicBool) -> Result<(), Failure> {
+fn watch(
+    workers: Vec<Worker>,
+    directory: &Directory,
+    replicated: &mut Replicated,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
     let mut restoring = Restoring::new();
     let mut workers: Vec<Worker> = workers;
     let mut result = Ok(());
@@ -237,6 +266,11 @@ fn watch(workers: Vec<Worker>, directory: &Directory, stop: &AtomicBool) -> Resu
             && asked.get_or_insert_with(Instant::now).elapsed() > SHUTDOWN_MAX
         {
             return Err(Failure::Stuck);
+        }
+        if let (Some(why), Ok(())) = (replicated.failure(), &result) {
+            tracing::error!("a replicated map can't be held: {why}");
+            result = Err(WorkerError::Failed(why));
+            stop.store(true, Ordering::Relaxed);
         }
         restoring.look(directory);
         std::thread::sleep(Duration::from_millis(10));

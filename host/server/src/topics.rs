@@ -1,9 +1,9 @@
 //! The pipeline's topics, held against the cluster's: what is missing or doesn't fit is said with file, line and key; changelogs
-//! that are missing are made.
+//! that are missing are made. Topics that tables are made from are others': they are only looked at.
 
 use std::collections::BTreeMap;
 
-use millstream_engine::pipeline::{MapId, Start, Target, TopicId};
+use millstream_engine::pipeline::{Kept, MapId, Start, Target, TopicId};
 use millstream_engine::task::run::SinkLimits;
 
 use crate::cluster::{Admin, AdminError, TopicFacts};
@@ -12,8 +12,10 @@ use crate::config::{Config, Problem, Problems};
 /// Topics as the pipeline uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {
-    /// Of every changelog; 1 where there are no maps.
+    /// Of every changelog; 1 where a task owns no map partitions.
     pub map_partitions: u32,
+    /// Of every map's topic, parallel to the pipeline's maps.
+    pub partitions_of: Vec<u32>,
     /// Parallel to the pipeline's sinks.
     pub limits: Vec<SinkLimits>,
     /// Every partition of every source topic, and where its source starts.
@@ -43,8 +45,9 @@ pub fn prepare(config: &Config, admin: &impl Admin) -> Result<Topics, TopicsErro
 }
 
 fn changelogs(config: &Config) -> Vec<String> {
-    let maps = 0..config.pipeline.maps.len();
-    maps.map(|map| config.pipeline.changelog(MapId(map)))
+    let maps = config.pipeline.maps.iter().enumerate();
+    let own = maps.filter(|(_, map)| map.kept == Kept::Changelog);
+    own.map(|(id, _)| config.pipeline.changelog(MapId(id)))
         .collect()
 }
 
@@ -55,6 +58,10 @@ pub fn check(
 ) -> Result<BTreeMap<String, TopicFacts>, TopicsError> {
     let pipeline = &config.pipeline;
     let changelogs = changelogs(config);
+    let tables = pipeline.maps.iter().filter_map(|map| match &map.kept {
+        Kept::Changelog => None,
+        Kept::Topic(topic) => Some(topic.as_str()),
+    });
     let sources = pipeline.topics.iter().map(|topic| topic.topic.as_str());
     let sinks = pipeline.sinks.iter().filter_map(|sink| match &sink.target {
         Target::Topic(topic) => Some(topic.as_str()),
@@ -63,11 +70,13 @@ pub fn check(
     let facts = admin.topics(
         sources
             .chain(sinks)
+            .chain(tables)
             .chain(changelogs.iter().map(String::as_str)),
     )?;
     let mut problems = missing(config, &facts);
     problems.extend(unequal(config, &facts));
     let partitions = source_partitions(config, &facts);
+    problems.extend(unfit_tables(config, &facts, partitions));
     for changelog in &changelogs {
         problems.extend(
             facts
@@ -95,6 +104,13 @@ fn missing(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<Problem
             && !facts.contains_key(topic)
         {
             problems.push(config.problem(&["sinks", &sink.name, "topic"], absent(topic)));
+        }
+    }
+    for map in &pipeline.maps {
+        if let Kept::Topic(topic) = &map.kept
+            && !facts.contains_key(topic)
+        {
+            problems.push(config.problem(&["maps", &map.name, "topic"], absent(topic)));
         }
     }
     let advised = problems
@@ -136,6 +152,46 @@ fn source_partitions(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> u
     }
 }
 
+/// Tables of which a task is to hold its own partition, and that have other partitions than the tasks. Those that lose entries are
+/// warned of.
+fn unfit_tables(
+    config: &Config,
+    facts: &BTreeMap<String, TopicFacts>,
+    partitions: u32,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for map in &config.pipeline.maps {
+        let Kept::Topic(topic) = &map.kept else {
+            continue;
+        };
+        let Some(facts) = facts.get(topic) else {
+            continue;
+        };
+        let key = ["maps", map.name.as_str(), "topic"];
+        if !facts.is_compacted() {
+            let message = format!(
+                "topic \"{topic}\" has cleanup.policy={}: what it deletes is gone from the table after a restart",
+                facts.cleanup_policy
+            );
+            let warning = config.problem(&key, message);
+            tracing::warn!(
+                "{}",
+                warning.with_hint("set the topic's cleanup.policy to compact")
+            );
+        }
+        if !map.replicated && facts.partitions != partitions {
+            let message = format!(
+                "topic \"{topic}\" has {} partitions, but the sources have {partitions}",
+                facts.partitions
+            );
+            let hint = "a task reads its own partition of a table: give the topic as many as the sources, or hold all of it in \
+                        every process, with `replicated = true`";
+            problems.push(config.problem(&key, message).with_hint(hint));
+        }
+    }
+    problems
+}
+
 /// Why an existing topic can't be the changelog of a map.
 fn unfit(config: &Config, changelog: &str, facts: &TopicFacts, partitions: u32) -> Option<Problem> {
     let sink = config
@@ -155,11 +211,7 @@ fn unfit(config: &Config, changelog: &str, facts: &TopicFacts, partitions: u32) 
         let hint = "a map keeps the partitions it was made with: give the map another name, or delete that topic to build it anew";
         return Some(config.problem(&key, message).with_hint(hint));
     }
-    if !facts
-        .cleanup_policy
-        .split(',')
-        .any(|policy| policy.trim() == "compact")
-    {
+    if !facts.is_compacted() {
         let message = format!(
             "changelog \"{changelog}\" has cleanup.policy={}: entries would be lost",
             facts.cleanup_policy
@@ -189,8 +241,11 @@ fn gather(config: &Config, facts: &BTreeMap<String, TopicFacts>, map_partitions:
         (0..facts[&topic.topic].partitions)
             .map(move |partition| (topic.topic.clone(), partition, start))
     });
+    let maps = 0..pipeline.maps.len();
+    let partitions_of = maps.map(|map| facts[&pipeline.topic_of(MapId(map))].partitions);
     Topics {
         map_partitions,
+        partitions_of: partitions_of.collect(),
         limits: limits.collect(),
         starts: starts.collect(),
     }

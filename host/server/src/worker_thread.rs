@@ -13,8 +13,9 @@ use millstream_engine::commit::verdict::{Sends, Verdict};
 use millstream_engine::pipeline::{Guarantee, MapId};
 use millstream_engine::task::TopicPartition;
 use millstream_engine::task::run::Broken;
-use millstream_engine::worker::{CommittedOffset, Effect, End, Event, Setup, Slot, Worker};
+use millstream_engine::worker::{Effect, End, Event, Setup, Slot, Worker};
 
+use crate::awaited::Awaited;
 use crate::changelogs::Changelogs;
 use crate::cluster::{
     Cluster, Consumable as _, ConsumeError, Consumed, Member, Producer as _, Reader, Rebalance,
@@ -27,16 +28,13 @@ use crate::outlet::{OpenError, Outlet};
 use crate::reporter::Reporter;
 use crate::running::Running;
 use crate::status::{Phase, SharedStatus};
+use crate::tables::Tables;
 use crate::wasm::{StepPlugin, Steps};
+
+mod assignment;
 
 /// How long a worker waits for records with nothing else to do: how late a tick may come, or a changed map entry be seen.
 const IDLE: Duration = Duration::from_millis(5);
-
-/// How long offsets may be pending before something other than an open transaction is to be feared. A predecessor's ends by its
-/// time-out, a minute after its last sign with usual intervals, and the broker's look every 10 s.
-const PENDING_MAX: Duration = Duration::from_secs(120);
-const HANGING: &str = "they have been pending for longer than a transaction may be open. A broker that was shut down in the wrong \
-     moment may have lost its end: kafka-transactions.sh find-hanging finds it, in __consumer_offsets";
 
 /// How much longer each failed epoch in a row waits before it is run again, and up to how many.
 const FAILURE_PAUSE: Duration = Duration::from_millis(200);
@@ -46,7 +44,10 @@ const FAILURES_COUNTED: u32 = 25;
 #[derive(Debug)]
 pub struct Seat<C> {
     pub setup: Setup,
+    /// Of every map's topic, parallel to the pipeline's maps.
+    pub partitions_of: Arc<[u32]>,
     pub steps: Arc<Vec<StepPlugin>>,
+    pub tables: Arc<Tables>,
     pub outlet: Outlet<C>,
     pub directory: Arc<Directory>,
     pub memory: Arc<MapMemory>,
@@ -105,6 +106,8 @@ struct Loop<C: Cluster> {
     engine: Worker,
     consumer: C::Member,
     changelogs: Option<Changelogs<C::Reader>>,
+    /// None where nothing is assigned, or no step reads tables.
+    awaited: Option<Awaited>,
     running: Running<C>,
     began: Instant,
     stopping: bool,
@@ -125,7 +128,7 @@ impl<C: Cluster> Loop<C> {
         let pipeline = &seat.setup.pipeline;
         let failed = |why: String| Halt::Failed(WorkerError::Failed(why));
         let maps = 0..pipeline.maps.len();
-        let changelogs: Vec<String> = maps.map(|map| pipeline.changelog(MapId(map))).collect();
+        let changelogs: Vec<String> = maps.map(|map| pipeline.topic_of(MapId(map))).collect();
         let topics: Vec<String> = pipeline
             .topics
             .iter()
@@ -138,7 +141,7 @@ impl<C: Cluster> Loop<C> {
         let memory = Arc::clone(&seat.memory);
         let running = Running {
             producer: Some(producer),
-            steps: Steps::new(Arc::clone(&seat.steps)),
+            steps: Steps::new(Arc::clone(&seat.steps), Arc::clone(&seat.tables)),
             outlet: seat.outlet.clone(),
             failures: FailureLog::new(),
             stopped: false,
@@ -147,6 +150,7 @@ impl<C: Cluster> Loop<C> {
             engine: Worker::new(seat.setup.clone()),
             consumer,
             changelogs: reader.map(|reader| Changelogs::new(reader, changelogs, memory)),
+            awaited: None,
             running,
             began: Instant::now(),
             stopping: false,
@@ -166,6 +170,7 @@ impl<C: Cluster> Loop<C> {
     }
 
     fn turn(&mut self) -> Result<(), Halt> {
+        self.watch_tables()?;
         let idle = self.consume()? == 0;
         for rebalance in self.consumer.rebalances() {
             self.happened(match rebalance {
@@ -269,6 +274,11 @@ impl<C: Cluster> Loop<C> {
                 self.reporter.failed(&self.engine, &why);
                 self.happened(Event::Broken(why))
             }
+            Broken::NotReady(why) => {
+                tracing::warn!("the epoch is aborted and will be run again: {why}");
+                self.reporter.failed(&self.engine, &why);
+                self.happened(Event::Broken(why))
+            }
             Broken::Host(why) => Err(Halt::Failed(WorkerError::Failed(why))),
         }
     }
@@ -276,12 +286,16 @@ impl<C: Cluster> Loop<C> {
     fn pause_stopped(&mut self) -> Result<(), Halt> {
         if std::mem::take(&mut self.running.stopped) {
             let stopped = self.engine.stopped_partitions();
-            self.consumer
-                .pause(&stopped)
-                .map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
+            self.pause(&stopped)?;
             self.reporter.hurry();
         }
         Ok(())
+    }
+
+    fn pause(&mut self, places: &[TopicPartition]) -> Result<(), Halt> {
+        self.consumer
+            .pause(places)
+            .map_err(|why| Halt::Failed(WorkerError::Failed(why)))
     }
 
     /// Tells the engine what happened, and carries out what it wants, until it wants nothing more.
@@ -316,6 +330,7 @@ impl<C: Cluster> Loop<C> {
                 .map(|offsets| Some(Event::Offsets(offsets))),
             Effect::Assign(offsets) => self.assign(&offsets).map(|()| None),
             Effect::Unassign => self.unassign().map(|()| None),
+            Effect::Pause(places) => self.pause(&places).map(|()| None),
             Effect::Seek(offsets) => {
                 let look = || self.look_after_seat();
                 insist(
@@ -445,94 +460,6 @@ impl<C: Cluster> Loop<C> {
                 Ok(self.running.producer().commit(&commit, &is_lost))
             }
         }
-    }
-
-    fn read_offsets(&self, places: &[TopicPartition]) -> Result<Vec<CommittedOffset>, Halt> {
-        if places.is_empty() {
-            return Ok(Vec::new());
-        }
-        let look = || self.look_after_seat();
-        let began = Instant::now();
-        let explain = |why| match began.elapsed() > PENDING_MAX {
-            true => format!("{why}; {HANGING}"),
-            false => why,
-        };
-        let offsets = insist(
-            &self.seat.stop,
-            "reading the committed offsets",
-            &look,
-            || {
-                let mut offsets = Vec::with_capacity(places.len());
-                let committed = self.consumer.committed(places).map_err(explain)?;
-                for (partition, offset, metadata) in committed {
-                    let offset =
-                        offset.map_or_else(|| self.consumer.first_offset(partition), Ok)?;
-                    offsets.push(CommittedOffset {
-                        partition,
-                        offset,
-                        metadata,
-                    });
-                }
-                Ok(offsets)
-            },
-        )?;
-        Ok(offsets)
-    }
-
-    fn assign(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), Halt> {
-        let stop = &self.seat.stop;
-        insist(stop, "taking the partitions", &|| (), || {
-            self.consumer.assign(offsets)
-        })?;
-        if let Some(changelogs) = &mut self.changelogs {
-            let mut numbers: Vec<u32> = offsets.iter().map(|(at, _)| at.partition).collect();
-            numbers.sort_unstable();
-            numbers.dedup();
-            let most = self.seat.setup.map_partitions;
-            if let Some(number) = numbers.iter().find(|&&number| number >= most) {
-                return Err(Halt::Failed(WorkerError::Failed(format!(
-                    "a source has a partition {number} now, but the pipeline's maps have {most} partitions, fixed when \
-                     they were made: give the maps new names, or delete their changelogs and reset the group's offsets"
-                ))));
-            }
-            insist(stop, "opening the changelogs", &|| (), || {
-                changelogs.take(&numbers)
-            })?;
-            self.seat.directory.add(changelogs.held());
-        }
-        let held: Vec<String> = offsets
-            .iter()
-            .map(|(at, offset)| self.describe(*at, *offset))
-            .collect();
-        tracing::info!(
-            worker = self.seat.setup.worker,
-            "assigned: {}",
-            held.join(" ")
-        );
-        self.reporter.set_phase(Phase::Running);
-        Ok(())
-    }
-
-    fn describe(&self, at: TopicPartition, offset: i64) -> String {
-        format!(
-            "{}[{}]@{offset}",
-            self.seat.setup.pipeline.topics[at.topic.0].topic, at.partition
-        )
-    }
-
-    fn unassign(&mut self) -> Result<(), Halt> {
-        if let Some(changelogs) = &mut self.changelogs {
-            self.seat.directory.remove(changelogs.held());
-            changelogs
-                .park()
-                .map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
-        }
-        self.consumer
-            .unassign()
-            .map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
-        tracing::info!(worker = self.seat.setup.worker, "all partitions given up");
-        self.reporter.set_phase(Phase::Joining);
-        Ok(())
     }
 
     fn fenced(&self, why: String) -> Halt {

@@ -1,15 +1,19 @@
 //! Keeps the latest event of each user: the output's key is the user's id, its value the event with
-//! the name in upper case. Users below a minimum age are dropped; what isn't such an event fails.
+//! the name in upper case and, where the pipeline file grants a table `countries`, the country's
+//! name. Users below a minimum age are dropped; what isn't such an event fails.
 
 #![deny(unsafe_code)]
 
-use millstream_plugin::{Outputs, Record, Result, Text, Transform, plugin};
+use millstream_plugin::{
+    Lookup, Outputs, Record, Result, Text, Transform, lookup_if_granted, plugin,
+};
 use serde::{Deserialize, Serialize};
 
 plugin!(Users);
 
 struct Users {
     config: Config,
+    countries: Option<Lookup>,
     /// The latest name: one piece of memory for all of them.
     name: String,
 }
@@ -30,6 +34,9 @@ struct Event<'a> {
     age: u32,
     #[serde(borrow)]
     country: Text<'a>,
+    /// Looked up; whatever the event says is not taken over.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    country_name: Option<CountryName<'a>>,
     /// Milliseconds since 1970-01-01 UTC.
     ts: u64,
     #[serde(borrow)]
@@ -38,6 +45,16 @@ struct Event<'a> {
     plan: Option<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     active: Option<bool>,
+}
+
+/// Null where the table has no such country.
+type CountryName<'a> = Option<Text<'a>>;
+
+/// An entry of `countries`; its key is the country's code.
+#[derive(Deserialize)]
+struct Country<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
 }
 
 impl Transform for Users {
@@ -54,6 +71,7 @@ impl Transform for Users {
     fn new(config: Config) -> Result<Self> {
         Ok(Users {
             config,
+            countries: lookup_if_granted("countries"),
             name: String::new(),
         })
     }
@@ -63,11 +81,20 @@ impl Transform for Users {
         if event.id.is_empty() {
             return Err("`id` is empty".into());
         }
-        if event.age >= self.config.min_age {
-            uppercase(&event.name, &mut self.name);
-            event.name = self.name.as_str().into();
-            out.emit().key(&event.id).json(&event)?;
+        if event.age < self.config.min_age {
+            return Ok(());
         }
+        let found = match &self.countries {
+            Some(countries) => Some(countries.get(&event.country)?),
+            None => None,
+        };
+        if let Some(found) = &found {
+            let country = found.as_ref().map(|found| found.json::<Country<'_>>());
+            event.country_name = Some(country.transpose()?.map(|country| country.name));
+        }
+        uppercase(&event.name, &mut self.name);
+        event.name = self.name.as_str().into();
+        out.emit().key(&event.id).json(&event)?;
         Ok(())
     }
 }
@@ -84,7 +111,7 @@ fn uppercase(name: &str, upper: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use millstream_plugin::testing::{Harness, Input};
+    use millstream_plugin::testing::{Harness, Input, Table};
     use serde_json::{Value, json};
 
     use super::*;
@@ -142,6 +169,39 @@ mod tests {
             (&json!("pro"), &json!(true))
         );
         assert_eq!(user.get("shoe_size"), None);
+    }
+
+    #[test]
+    fn the_name_of_the_country_comes_from_the_table() {
+        let countries = Table::new("countries")
+            .with("DE", r#"{"name":"Germany","continent":"Europe"}"#)
+            .with("CI", r#"{"name":"C\u00f4te d'Ivoire"}"#)
+            .with("XX", r#"{"nom":"Germany"}"#);
+        let mut users = Harness::with_tables::<Users>(json!({}), [countries]).unwrap();
+        assert_eq!(users.needs().lookups, ["countries"]);
+        let codes = ["DE", "CI", "AT", "XX", "DE"];
+        let processed = users.process(&codes.map(|code| event(json!({"country": code}))));
+        let expected = ANNA.replace("Anna Groß", "ANNA GROSS").replace(
+            r#""country":"DE","#,
+            r#""country":"DE","country_name":"Germany","#,
+        );
+        assert_eq!(processed.records[0].text(), expected);
+        let name = |at: usize| processed.records[at].json()["country_name"].clone();
+        assert_eq!((name(1), name(2)), (json!("Côte d'Ivoire"), Value::Null));
+        assert_eq!(processed.records.len(), 4);
+        let [(3, reason)] = &processed.failures[..] else {
+            panic!("{:?}", processed.failures)
+        };
+        assert!(reason.contains("missing field `name`"), "{reason}");
+        assert_eq!(processed.fetches, [4], "one call for all of them");
+    }
+
+    #[test]
+    fn without_the_table_there_is_no_name() {
+        let claim = event(json!({"country_name": "Atlantis"}));
+        let processed = users(json!({})).process(&[claim]);
+        assert_eq!(processed.records[0].json().get("country_name"), None);
+        assert_eq!(users(json!({})).needs().lookups, [""; 0]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use crate::pipeline::{OnError, StepId};
 use crate::record::Columns;
 use crate::step::{Batch, CallFailure, Outcome, Plugin};
+use crate::task::run::Broken;
 
 /// What went wrong with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,14 +74,14 @@ pub struct Failed {
 ///
 /// # Errors
 ///
-/// The host's reason where no call could be made at all.
+/// Why no call can be made now, or at all.
 pub fn process(
     plugin: &mut impl Plugin,
     step: StepId,
     batch: &Batch<'_>,
     parts: &mut Vec<Part>,
     failed: &mut Vec<Failed>,
-) -> Result<(), String> {
+) -> Result<(), Broken> {
     let mut search = Search {
         plugin,
         step,
@@ -98,7 +99,7 @@ struct Search<'a, P> {
 }
 
 impl<P: Plugin> Search<'_, P> {
-    fn process(&mut self, batch: &Batch<'_>, first: u32) -> Result<(), String> {
+    fn process(&mut self, batch: &Batch<'_>, first: u32) -> Result<(), Broken> {
         let answer = self.plugin.process(self.step, batch).and_then(|outcome| {
             let wrong = outcome.check(batch.columns, self.plugin.ports(self.step));
             wrong
@@ -116,7 +117,8 @@ impl<P: Plugin> Search<'_, P> {
                 self.parts.push(Part { first, outcome });
                 Ok(())
             }
-            Err(CallFailure::Host(reason)) => Err(reason),
+            Err(CallFailure::Host(reason)) => Err(Broken::Host(reason)),
+            Err(CallFailure::NotReady(reason)) => Err(Broken::NotReady(reason)),
             Err(CallFailure::Plugin(reason)) if batch.columns.len() == 1 => {
                 self.failed.push(Failed {
                     index: first,
@@ -129,7 +131,7 @@ impl<P: Plugin> Search<'_, P> {
         }
     }
 
-    fn halve(&mut self, batch: &Batch<'_>, first: u32) -> Result<(), String> {
+    fn halve(&mut self, batch: &Batch<'_>, first: u32) -> Result<(), Broken> {
         let middle = batch.columns.len() / 2;
         let mut at = first;
         for range in [0..middle, middle..batch.columns.len()] {

@@ -67,6 +67,8 @@ pub enum Broken {
     Output(String),
     /// A step's plugin could not be called at all.
     Host(String),
+    /// A table that a step reads is not there right now.
+    NotReady(String),
 }
 
 /// What a run needs beside the batch.
@@ -159,8 +161,7 @@ impl<'a> Graph<'a> {
             halvings: 0,
         };
         let mut failed = Vec::new();
-        failure::process(around.plugin, id, &batch, &mut stage.parts, &mut failed)
-            .map_err(Broken::Host)?;
+        failure::process(around.plugin, id, &batch, &mut stage.parts, &mut failed)?;
         failed.sort_unstable_by_key(|failed| failed.index);
         for Failed {
             index,

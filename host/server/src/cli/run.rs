@@ -41,9 +41,9 @@ pub struct Arguments {
     /// Run on a broker in memory: no Kafka is needed, and nothing is kept.
     #[arg(long)]
     embedded: bool,
-    /// Write the lines of a file (`-`: standard input) to a source's topic: JSON records with key, value, headers and timestamp, or
-    /// bare values.
-    #[arg(long = "feed", value_name = "SOURCE=FILE", requires = "embedded")]
+    /// Write the lines of a file (`-`: standard input) to the topic of a source, or of a map made from one: JSON records with key,
+    /// value, headers and timestamp, or bare values. A map's file is read to its end before the pipeline starts.
+    #[arg(long = "feed", value_name = "NAME=FILE", requires = "embedded")]
     feeds: Vec<Tap>,
     /// Write what a sink's topic gets to a file (`-`: standard output), as JSON lines.
     #[arg(long = "out", value_name = "SINK=FILE", requires = "embedded")]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use millstream_engine::json::Pointer;
 use millstream_engine::pipeline::{Guarantee, OnError, Start};
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use super::Overrides;
 use super::kafka::{self, KafkaProperties};
@@ -48,16 +48,16 @@ const PLUGIN: Keys = Keys {
     planned: &[],
 };
 const STEP: Keys = Keys {
-    known: &["inputs", "plugin", "config", "on-error"],
-    planned: &["lookups", "state"],
+    known: &["inputs", "plugin", "config", "lookups", "on-error"],
+    planned: &["state"],
 };
 const SINK: Keys = Keys {
     known: &["inputs", "map", "topic", "on-error"],
     planned: &[],
 };
 const MAP: Keys = Keys {
-    known: &["index"],
-    planned: &["topic", "replicated", "ttl"],
+    known: &["topic", "replicated", "index"],
+    planned: &["ttl"],
 };
 
 /// A pipeline file as written.
@@ -92,7 +92,15 @@ pub(super) struct Step {
     pub plugin: Option<Placed<String>>,
     /// A JSON object.
     pub config: Option<String>,
+    pub lookups: Vec<Lookup>,
     pub on_error: OnError,
+}
+
+/// A map that a step may read.
+pub(super) struct Lookup {
+    /// Under which the plugin opens it.
+    pub name: String,
+    pub map: Placed<String>,
 }
 
 pub(super) struct Sink {
@@ -102,15 +110,19 @@ pub(super) struct Sink {
     pub on_error: OnError,
 }
 
-pub(super) struct Map {
-    pub name: Placed<String>,
-    pub index: Vec<Pointer>,
-}
-
 #[derive(Clone)]
 pub(super) enum Target {
     Map(Placed<String>),
     Topic(Placed<String>),
+}
+
+/// What is said of a map, be it one that a sink writes or a table made from a topic.
+pub(super) struct Map {
+    pub name: Placed<String>,
+    /// Where the map is a table made from a topic; within, none where the topic could not be read.
+    pub topic: Option<Option<Placed<String>>>,
+    pub replicated: bool,
+    pub index: Vec<Pointer>,
 }
 
 /// Reads the whole document. `folder` is that of the pipeline file: relative paths start there.
@@ -235,6 +247,7 @@ impl Walk<'_, '_> {
                 Some(entry) => self.config(&entry),
                 None => Some("{}".to_owned()),
             },
+            lookups: self.lookups(section),
             on_error: self.on_error(section),
         }
     }
@@ -282,11 +295,49 @@ impl Walk<'_, '_> {
             let message = format!("a map has {INDEXES_MAX} indexes at most");
             self.findings.problem(&first.place, message);
         }
-        let index = pointers.iter().filter_map(|pointer| self.pointer(pointer));
+        let index = pointers
+            .iter()
+            .filter_map(|pointer| self.pointer(pointer))
+            .collect();
+        let topic = section.get("topic").map(|entry| {
+            let topic = self.string(&entry);
+            topic.filter(|topic| self.check_topic(topic))
+        });
+        let replicated = section.get("replicated");
         Map {
             name,
-            index: index.collect(),
+            topic,
+            replicated: replicated
+                .and_then(|entry| self.boolean(&entry))
+                .unwrap_or(false),
+            index,
         }
+    }
+
+    /// `["countries"]`, or under other names `{ countries = "iso-countries" }`.
+    fn lookups(&mut self, section: &Section<'_>) -> Vec<Lookup> {
+        let Some(entry) = section.get("lookups") else {
+            return Vec::new();
+        };
+        let DeValue::Table(table) = entry.value else {
+            let maps = self.strings(&entry, "map");
+            return maps
+                .into_iter()
+                .map(|map| Lookup {
+                    name: map.value.clone(),
+                    map,
+                })
+                .collect();
+        };
+        let named = Section {
+            place: entry.place,
+            table,
+        };
+        let lookups = named.entries().into_iter().filter_map(|entry| {
+            let name = entry.key.to_owned();
+            self.string(&entry).map(|map| Lookup { name, map })
+        });
+        lookups.collect()
     }
 
     fn inputs(&mut self, section: &Section<'_>) -> Vec<Placed<String>> {

@@ -3,10 +3,11 @@
 //! Makes the pipeline only if every name resolved; the findings say what did not.
 
 use millstream_engine::pipeline::{
-    From, Input, Map, MapId, Pipeline, Sink, Source, SourceId, SourceTopic, Step, StepId, Target,
+    From, Input, Lookup, MapId, Pipeline, Sink, Source, SourceId, SourceTopic, Step, StepId, Target,
 };
 
 use super::file::{self, File};
+use super::maps;
 use super::problem::{Findings, Place, Placed, Problem, did_you_mean, nearest};
 use super::text::SourceText;
 use super::value::{NAME_MAX, TOPIC_MAX, is_name};
@@ -35,7 +36,12 @@ pub(super) fn resolve(
     let plugins: Vec<_> = file.steps.iter().map(|step| names.plugin(step)).collect();
     names.check_targets();
     names.check_shared_targets();
-    names.check_maps();
+    maps::check(file, names.findings);
+    let lookups: Vec<_> = file
+        .steps
+        .iter()
+        .map(|step| maps::lookups(file, step, names.findings))
+        .collect();
     let order = names.order(&step_inputs);
     let warnings = warnings(file, text, [&step_inputs, &sink_inputs], &plugins);
 
@@ -43,6 +49,7 @@ pub(super) fn resolve(
         topics,
         order: order?,
         step_inputs: complete(step_inputs)?,
+        lookups: lookups.into_iter().collect::<Option<_>>()?,
         sink_inputs: complete(sink_inputs)?,
     };
     Some(Resolved {
@@ -253,10 +260,10 @@ impl Names<'_, '_, '_> {
             }
             changelogs.push((changelog, &map.value));
         }
-        for source in &self.file.sources {
-            for topic in &source.topics {
-                self.check_changelog(topic, &changelogs);
-            }
+        let sources = self.file.sources.iter().flat_map(|source| &source.topics);
+        let tables = self.file.maps.iter().filter_map(|map| map.topic.as_ref());
+        for topic in sources.chain(tables.flatten()) {
+            self.check_changelog(topic, &changelogs);
         }
         for sink in &self.file.sinks {
             let Some(file::Target::Topic(topic)) = &sink.target else {
@@ -300,27 +307,6 @@ impl Names<'_, '_, '_> {
                 let hint = "give one sink the inputs of both: it keeps their records in order";
                 self.findings
                     .problem_with_hint(&written.place, message, Some(hint.to_owned()));
-            }
-        }
-    }
-
-    /// What is said of a map must be said of one that there is.
-    fn check_maps(&mut self) {
-        let written = self
-            .file
-            .sinks
-            .iter()
-            .filter_map(|sink| match &sink.target {
-                Some(file::Target::Map(map)) => Some(map.value.as_str()),
-                _ => None,
-            });
-        let written: Vec<_> = written.collect();
-        for map in &self.file.maps {
-            let name = &map.name.value;
-            if is_name(name) && !written.contains(&name.as_str()) {
-                let hint = did_you_mean(name, written.iter().copied());
-                let message = format!("no sink writes a map named {name:?}");
-                self.findings.absent(&map.name.place, message, hint);
             }
         }
     }
@@ -471,26 +457,20 @@ struct Graph {
     /// Places in the file, in the order in which the steps run.
     order: Vec<usize>,
     step_inputs: Vec<Vec<Input>>,
+    lookups: Vec<Vec<Lookup>>,
     sink_inputs: Vec<Vec<Input>>,
 }
 
 impl Graph {
     fn pipeline(&self, file: &File) -> Option<Pipeline> {
-        let mut maps: Vec<Map> = Vec::new();
+        let maps = maps::all(file);
         let mut sinks = Vec::new();
         for (sink, inputs) in file.sinks.iter().zip(&self.sink_inputs) {
             let target = match sink.target.as_ref()? {
                 file::Target::Topic(topic) => Target::Topic(topic.value.clone()),
                 file::Target::Map(map) => {
                     let known = maps.iter().position(|known| known.name == map.value);
-                    if known.is_none() {
-                        let told = file.maps.iter().find(|told| told.name.value == map.value);
-                        maps.push(Map {
-                            name: map.value.clone(),
-                            index: told.map(|told| told.index.clone()).unwrap_or_default(),
-                        });
-                    }
-                    Target::Map(MapId(known.unwrap_or(maps.len() - 1)))
+                    Target::Map(MapId(known?))
                 }
             };
             sinks.push(Sink {
@@ -503,6 +483,7 @@ impl Graph {
         let steps = self.order.iter().map(|index| Step {
             name: file.steps[*index].name.value.clone(),
             inputs: self.renumber(&self.step_inputs[*index]),
+            lookups: self.lookups[*index].clone(),
             on_error: file.steps[*index].on_error,
         });
         let sources = file.sources.iter().map(|source| Source {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use millstream_engine::pipeline::{
-    From, Guarantee, MapId, OnError, SourceId, Start, StepId, Target, TopicId,
+    From, Guarantee, Kept, Lookup, MapId, OnError, SourceId, Start, StepId, Target, TopicId,
 };
 
 use super::{Config, Overrides, Problem, parse};
@@ -241,6 +241,51 @@ fn steps_run_after_what_feeds_them_and_otherwise_as_written() {
     assert_eq!(config.steps[2].config, "{}");
     assert_eq!(config.pipeline.maps.len(), 2);
     assert_eq!(config.pipeline.sinks[2].target, Target::Map(MapId(1)));
+}
+
+#[test]
+fn maps_and_lookups() {
+    let config = good(&edit(
+        "on-error = \"skip\"",
+        r#"lookups = { countries = "iso", users = "users" }
+[steps.late]
+inputs = ["parse"]
+plugin = "users"
+lookups = ["plans", "users"]
+[maps.iso]
+topic = "user-events" # a source reads it too
+[maps.users]
+replicated = true
+[maps.plans]
+topic = "adults"
+replicated = true"#,
+    ));
+    let pipeline = &config.pipeline;
+    let maps = pipeline.maps.iter();
+    let maps: Vec<_> = maps
+        .map(|map| (map.name.as_str(), &map.kept, map.replicated))
+        .collect();
+    let topic = |name: &str| Kept::Topic(name.to_owned());
+    let expected = [
+        ("users", &Kept::Changelog, true),
+        ("iso", &topic("user-events"), false),
+        ("plans", &topic("adults"), true),
+    ];
+    assert_eq!(maps, expected);
+    let lookup = |name: &str, map: usize| Lookup {
+        name: name.to_owned(),
+        map: MapId(map),
+    };
+    let [parse, late] = &pipeline.steps[..] else {
+        panic!("{:?}", pipeline.steps)
+    };
+    assert_eq!(parse.lookups, [lookup("countries", 1), lookup("users", 0)]);
+    assert_eq!(late.lookups, [lookup("plans", 2), lookup("users", 0)]);
+    assert_eq!(
+        pipeline.looked_up(),
+        [MapId(0), MapId(1), MapId(2)],
+        "each once"
+    );
 }
 
 #[test]

@@ -160,6 +160,14 @@ impl Walk<'_, '_> {
         }
     }
 
+    pub fn boolean(&mut self, entry: &Entry<'_>) -> Option<bool> {
+        if let DeValue::Boolean(value) = entry.value {
+            return Some(*value);
+        }
+        self.expected(&entry.place, "a boolean", entry.value, None);
+        None
+    }
+
     /// An array of strings, without those seen before. `what` names one of them.
     pub fn strings(&mut self, entry: &Entry<'_>, what: &str) -> Vec<Placed<String>> {
         let array = match entry.value {

@@ -12,8 +12,8 @@ mod reader;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use millstream_broker::{Broker, Error};
-use millstream_engine::pipeline::{Guarantee, Pipeline, Target};
+use millstream_broker::{Broker, Error, Settings};
+use millstream_engine::pipeline::{Guarantee, Kept, Pipeline, Target};
 
 use crate::cluster::{AdminError, Cluster};
 
@@ -98,11 +98,19 @@ impl Embedded {
             Target::Topic(topic) => Some(topic.as_str()),
             Target::Map(_) => None,
         });
-        for topic in sources.chain(sinks) {
+        // What is written or consumed record by record can't be compacted: a topic is made as it is named first.
+        let records = sources.chain(sinks).map(|topic| (topic, false));
+        let tables = pipeline.maps.iter().filter_map(|map| match &map.kept {
+            Kept::Topic(topic) => Some((topic.as_str(), true)),
+            Kept::Changelog => None,
+        });
+        for (topic, compact) in records.chain(tables) {
+            let settings = Settings {
+                compact,
+                ..Settings::default()
+            };
             embedded.shared.tell(|broker, _| {
-                // Several sinks may write one topic.
-                match broker.create_topic(topic, PARTITIONS, millstream_broker::Settings::default())
-                {
+                match broker.create_topic(topic, PARTITIONS, settings) {
                     Ok(()) | Err(Error::TopicAlreadyExists) => {}
                     Err(error) => panic!("topic {topic} can't be made: {error}"),
                 }

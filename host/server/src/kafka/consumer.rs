@@ -3,14 +3,15 @@
 //! Invariant: a rebalance is answered by the worker, with `assign` or `unassign`, after its transaction is closed; until then the
 //! partitions are still ours.
 
-use std::cell::Cell;
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_engine::pipeline::TopicId;
 use millstream_engine::task::TopicPartition;
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
+use rdkafka::config::ClientConfig;
 use rdkafka_sys::RDKafkaErrorCode as Code;
 
 use super::client::Clients;
@@ -26,29 +27,71 @@ pub struct Commit {
     pub group: GroupMetadata,
 }
 
+/// How long after a session has timed out here a fencing may be by our own requests.
+const OWN_FENCING: Duration = Duration::from_secs(120);
+
 #[derive(Debug)]
 pub struct GroupConsumer {
-    native: NativeConsumer,
+    config: ClientConfig,
+    native: RefCell<NativeConsumer>,
     /// By `TopicId`.
     topics: Vec<String>,
     /// Topics that records came from.
     seen: Vec<(TopicHandle, TopicId)>,
     /// Everything was given up outside of a poll, because it was lost; the group's request to do so is still to come.
     abandoned: Cell<bool>,
+    /// When the session was seen to have timed out, unless the client was renewed for it.
+    lost: Cell<Option<Instant>>,
+    /// Something was assigned, and has not been given up.
+    holds: Cell<bool>,
+    /// The client was replaced while something was held: the worker has still to be told that that is lost.
+    renewed: Cell<bool>,
 }
 
 impl GroupConsumer {
     /// Joins the group in the seat of a worker.
     pub fn join(clients: &Clients, worker: u32, topics: &[String]) -> Result<Self, String> {
-        let native = NativeConsumer::new(&clients.member_config(worker))?;
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        native.subscribe(&names).map_err(|code| code.to_string())?;
+        let config = clients.member_config(worker);
         Ok(Self {
-            native,
+            native: RefCell::new(subscribed(&config, topics)?),
+            config,
             topics: topics.to_vec(),
             seen: Vec::new(),
             abandoned: Cell::new(false),
+            lost: Cell::new(None),
+            holds: Cell::new(false),
+            renewed: Cell::new(false),
         })
+    }
+
+    fn native(&self) -> Ref<'_, NativeConsumer> {
+        self.native.borrow()
+    }
+
+    /// Whether the group took us for an impostor of ourselves. After a session has timed out librdkafka asks to join again and again;
+    /// brokers that were away, or stood still, answer all of it once they are back, and each answer fences the one before.
+    fn is_fenced_by_itself(&self) -> bool {
+        let recent = |lost: Instant| lost.elapsed() < OWN_FENCING;
+        self.native().fatal_error() == Some(Code::FencedInstanceId)
+            && self.lost.get().is_some_and(recent)
+    }
+
+    /// Makes another client, once for each session that timed out. Should the seat be another process's after all, it is that one which
+    /// is fenced now, and it ends: its session has not timed out.
+    fn renew(&self) {
+        if !self.is_fenced_by_itself() {
+            return;
+        }
+        tracing::warn!(target: "millstream::kafka", "fenced by our own requests to join: joining with a new client");
+        self.lost.set(None);
+        match subscribed(&self.config, &self.topics) {
+            Ok(native) => {
+                drop(self.native.replace(native));
+                self.abandoned.set(false);
+                self.renewed.set(self.holds.get());
+            }
+            Err(why) => tracing::error!(target: "millstream::kafka", "no new client: {why}"),
+        }
     }
 
     fn places(&self, list: &[(String, i32)]) -> Vec<TopicPartition> {
@@ -97,7 +140,7 @@ impl Member for GroupConsumer {
     ) -> Result<usize, ConsumeError> {
         let (topics, seen) = (&self.topics, &mut self.seen);
         let mut result = Ok(());
-        let count = self.native.poll(timeout, |polled| match polled {
+        let count = self.native.get_mut().poll(timeout, |polled| match polled {
             Polled::Record(record) => {
                 let handle = record.topic_handle();
                 let known = seen.iter().find(|(known, _)| *known == handle);
@@ -128,51 +171,72 @@ impl Member for GroupConsumer {
                 }
             }
         });
+        if matches!(result, Err(ConsumeError::Fenced(_))) && self.is_fenced_by_itself() {
+            self.renew();
+            self.seen.clear();
+            return Ok(count);
+        }
         result.map(|()| count)
     }
 
     fn rebalances(&mut self) -> Vec<Rebalance> {
-        let noted = self
-            .native
-            .take_noted()
-            .into_iter()
-            .map(|noted| match noted {
+        let mut wanted = Vec::new();
+        if self.renewed.get() {
+            self.seen.clear();
+            wanted.push(Rebalance::Lost);
+        }
+        for noted in self.native().take_noted() {
+            wanted.push(match noted {
                 Noted::Assign(list) => Rebalance::Assigned(self.places(&list)),
-                Noted::Revoke if self.abandoned.take() || self.native.is_assignment_lost() => {
+                Noted::Revoke if self.abandoned.take() => Rebalance::Lost,
+                Noted::Revoke if self.native().is_assignment_lost() => {
+                    self.lost.set(Some(Instant::now()));
                     Rebalance::Lost
                 }
                 Noted::Revoke => Rebalance::Revoked,
             });
-        noted.collect()
+        }
+        wanted
     }
 
     fn assign(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), String> {
         let list = self.list(offsets.iter().map(|&(at, offset)| (at, Some(offset))));
-        self.native.assign(&list).map_err(|code| code.to_string())?;
-        self.native.resume(&list).map_err(|code| code.to_string())
+        self.holds.set(true);
+        let native = self.native();
+        native.assign(&list).map_err(|code| code.to_string())?;
+        native.resume(&list).map_err(|code| code.to_string())
     }
 
     fn unassign(&mut self) -> Result<(), String> {
-        self.native.unassign().map_err(|code| code.to_string())
+        self.holds.set(false);
+        if self.renewed.take() {
+            // That was the old client's.
+            return Ok(());
+        }
+        self.native().unassign().map_err(|code| code.to_string())
     }
 
     fn is_lost(&self) -> bool {
         self.abandoned.get()
-            || self.native.is_assignment_lost()
-            || self.native.fatal_error().is_some()
+            || self.renewed.get()
+            || self.native().is_assignment_lost()
+            || self.native().fatal_error().is_some()
     }
 
     fn fenced(&self) -> Option<String> {
-        (self.native.fatal_error() == Some(Code::FencedInstanceId))
+        let fenced = self.native().fatal_error() == Some(Code::FencedInstanceId);
+        (fenced && !self.is_fenced_by_itself())
             .then(|| "another process has joined the group in this seat".into())
     }
 
     fn look_after_seat(&self) -> bool {
-        if !self.abandoned.get() && self.native.is_assignment_lost() {
+        self.renew();
+        if !self.abandoned.get() && self.native().is_assignment_lost() {
             tracing::warn!(target: "millstream::kafka", "the partitions were lost");
-            self.abandoned.set(self.native.unassign().is_ok());
+            self.lost.set(Some(Instant::now()));
+            self.abandoned.set(self.native().unassign().is_ok());
         }
-        self.abandoned.get()
+        self.abandoned.get() || self.renewed.get()
     }
 
     fn seek(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), String> {
@@ -180,19 +244,21 @@ impl Member for GroupConsumer {
             return Ok(());
         }
         let list = self.list(offsets.iter().map(|&(at, offset)| (at, Some(offset))));
-        self.native.pause(&list).map_err(|code| code.to_string())?;
-        self.native.seek(&list)?;
-        self.native.resume(&list).map_err(|code| code.to_string())
+        self.native()
+            .pause(&list)
+            .map_err(|code| code.to_string())?;
+        self.native().seek(&list)?;
+        self.native().resume(&list).map_err(|code| code.to_string())
     }
 
     fn pause(&mut self, places: &[TopicPartition]) -> Result<(), String> {
         let list = self.list(places.iter().map(|&at| (at, None)));
-        self.native.pause(&list).map_err(|code| code.to_string())
+        self.native().pause(&list).map_err(|code| code.to_string())
     }
 
     fn committed(&self, places: &[TopicPartition]) -> Result<Vec<Committed>, String> {
         let list = self.list(places.iter().map(|&at| (at, None)));
-        self.native.committed(&list)?;
+        self.native().committed(&list)?;
         let committed = list
             .elements()
             .into_iter()
@@ -209,7 +275,7 @@ impl Member for GroupConsumer {
 
     fn positions(&self, places: &[TopicPartition]) -> BTreeMap<TopicPartition, i64> {
         let list = self.list(places.iter().map(|&at| (at, None)));
-        if let Err(code) = self.native.position(&list) {
+        if let Err(code) = self.native().position(&list) {
             tracing::warn!(target: "millstream::kafka", "no positions: {code}");
             return BTreeMap::new();
         }
@@ -227,14 +293,14 @@ impl Member for GroupConsumer {
     fn ends(&self, places: &[TopicPartition]) -> BTreeMap<TopicPartition, i64> {
         let end = |&at: &TopicPartition| {
             let (topic, partition) = self.name(at);
-            Some((at, self.native.known_end(topic, partition)?))
+            Some((at, self.native().known_end(topic, partition)?))
         };
         places.iter().filter_map(end).collect()
     }
 
     fn first_offset(&self, at: TopicPartition) -> Result<i64, String> {
         let (topic, partition) = self.name(at);
-        self.native
+        self.native()
             .watermarks(topic, partition)
             .map(|(low, _)| low)
             .map_err(|code| code.to_string())
@@ -245,7 +311,7 @@ impl Member for GroupConsumer {
         offsets: &[(TopicPartition, i64)],
         metadata: &str,
     ) -> Result<Commit, String> {
-        let group = self.native.group_metadata();
+        let group = self.native().group_metadata();
         Ok(Commit {
             offsets: self.offsets(offsets, metadata),
             group: group.ok_or("the group does not count this worker in")?,
@@ -254,10 +320,17 @@ impl Member for GroupConsumer {
 
     fn commit(&self, offsets: &[(TopicPartition, i64)], metadata: &str) -> Result<(), String> {
         let offsets = self.offsets(offsets, metadata);
-        self.native
+        self.native()
             .commit(&offsets)
             .map_err(|code| code.to_string())
     }
+}
+
+fn subscribed(config: &ClientConfig, topics: &[String]) -> Result<NativeConsumer, String> {
+    let native = NativeConsumer::new(config)?;
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    native.subscribe(&names).map_err(|code| code.to_string())?;
+    Ok(native)
 }
 
 fn number(partition: i32) -> u32 {

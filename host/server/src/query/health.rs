@@ -16,7 +16,8 @@ pub async fn live() -> &'static str {
     "alive\n"
 }
 
-/// `GET /readyz`: 200 once every worker has its partitions and their maps are restored, else 503; with how far they are.
+/// `GET /readyz`: 200 once every worker has its partitions, and their maps and the replicated ones are restored, else 503; with how
+/// far they are.
 pub async fn ready(State(served): State<Served>) -> Response {
     let partitions = served.directory.all();
     let (mut restoring, mut left) = (0, 0);
@@ -24,10 +25,17 @@ pub async fn ready(State(served): State<Served>) -> Response {
         let partition = partition.read().expect("nobody panics with it held");
         if let MapPhase::Restoring { end } = partition.phase() {
             restoring += 1;
-            left += end - partition.position();
+            left = i64::saturating_add(left, end - partition.position());
         }
     }
-    let ready = is_settled(&served) && restoring == 0;
+    let maps = served.pipeline.maps.iter().zip(&served.partitions_of);
+    let replicated = maps.filter(|(map, _)| map.replicated);
+    let replicated: usize = replicated.map(|(_, &partitions)| partitions as usize).sum();
+    let is_replicated = |map: usize| served.pipeline.maps[map].replicated;
+    let held = partitions
+        .iter()
+        .filter(|((map, _), _)| is_replicated(map.0));
+    let ready = is_settled(&served) && held.count() == replicated && restoring == 0;
     let body = json!({
         "ready": ready,
         "assigned": is_settled(&served),

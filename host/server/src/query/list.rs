@@ -35,7 +35,7 @@ pub async fn list(State(served): State<Served>, uri: Uri) -> Result<Response, Re
     let numbers: Vec<u32> = held.iter().map(|(number, _)| *number).collect();
     let mut page = Page::new(&parameters);
     let next = page.fill(&parameters, map, &held).await?;
-    let body = page.finish(next, &numbers, served.map_partitions);
+    let body = page.finish(next, &numbers, served.partitions_of[map.0]);
     Ok(([("content-type", "application/json")], body).into_response())
 }
 

@@ -51,7 +51,7 @@ fn of_map(served: &Served, map: MapId) -> Value {
         "partitions": {
             "held": held.iter().map(|(number, _)| number).collect::<Vec<_>>(),
             "restoring": restoring,
-            "of": served.map_partitions,
+            "of": served.partitions_of[map.0],
         },
         "entries": entries,
         "bytes": bytes,

@@ -36,8 +36,8 @@ pub struct Served {
     pub revision: String,
     /// Name of each step, and what its plugin says it is.
     pub steps: Vec<(String, String)>,
-    /// Of every map.
-    pub map_partitions: u32,
+    /// Of every map's topic, parallel to the pipeline's maps.
+    pub partitions_of: Vec<u32>,
     pub directory: Arc<Directory>,
     pub memory: Arc<MapMemory>,
     /// By worker.

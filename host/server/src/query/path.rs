@@ -65,12 +65,11 @@ pub fn held(served: &Served, map: MapId) -> Vec<(u32, SharedPartition)> {
 /// The same where all of it can be answered from: a part that is on its way here, or not read to its end, is not left out in silence.
 pub fn held_and_live(served: &Served, map: MapId) -> Result<Vec<(u32, SharedPartition)>, Refusal> {
     let held = held(served, map);
-    if held.len() < served.map_partitions as usize && !health::is_settled(served) {
-        let error = format!(
-            "{} of {} partitions are assigned yet",
-            held.len(),
-            served.map_partitions
-        );
+    let of = served.partitions_of[map.0];
+    // A replicated map is all here, or is going to be.
+    let whole = served.pipeline.maps[map.0].replicated || !health::is_settled(served);
+    if held.len() < of as usize && whole {
+        let error = format!("{} of {of} partitions are here yet", held.len());
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
     }
     let (mut restoring, mut left) = (0, 0);

@@ -4,4 +4,5 @@ wasmtime::component::bindgen!({
     path: "../../wit",
     world: "plugin",
     ownership: Borrowing { duplicate_if_necessary: true },
+    imports: { "millstream:plugin/lookups.[method]lookup.get": trappable },
 });

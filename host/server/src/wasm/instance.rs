@@ -10,11 +10,13 @@ use wasmtime::component::Resource;
 use wasmtime::{Engine, Store};
 
 use super::bindings::exports::millstream::plugin::transform::Needs as NeedsReply;
-use super::bindings::millstream::plugin::{log, lookups, records, state};
+use super::bindings::millstream::plugin::{log, records, state};
 use super::bindings::{Plugin, PluginPre};
 use super::deadline;
 use super::limits::Limits;
+use super::lookups::Grants;
 use super::plugin::Needs;
+use crate::tables::Refusal;
 
 /// Characters of what a plugin says, in a reason or a log line, that are passed on.
 const WORDS_MAX: usize = 1000;
@@ -24,9 +26,10 @@ const ANSWER_MAX: usize = 64 << 20;
 
 /// What the host keeps for an instance.
 pub struct State {
-    step: String,
+    pub(super) step: String,
     revision: Arc<str>,
     limits: Limits,
+    pub(super) grants: Grants,
 }
 
 pub struct Instance {
@@ -42,6 +45,7 @@ impl Instance {
         step: &str,
         config: &str,
         revision: &Arc<str>,
+        grants: Grants,
     ) -> Result<(Self, Needs), String> {
         let mut store = Store::new(
             engine,
@@ -49,6 +53,7 @@ impl Instance {
                 step: step.into(),
                 revision: Arc::clone(revision),
                 limits: Limits::default(),
+                grants,
             },
         );
         store.limiter(|state| &mut state.limits);
@@ -117,16 +122,27 @@ impl Instance {
                 values: lend(headers.values()),
             },
         };
+        self.store.data_mut().grants.begin_batch(batch.partition);
         let called = self
             .plugin
             .millstream_plugin_transform()
             .call_process(&mut self.store, lent);
+        self.store.data_mut().grants.end_batch();
         match called {
-            Err(error) => Err(CallFailure::Plugin(explain(&error))),
+            Err(error) => Err(fail(&error)),
             Ok(Err(reason)) => Err(CallFailure::Plugin(shorten(reason))),
             Ok(Ok(outcome)) => take_outcome(outcome)
                 .map_err(|wrong| CallFailure::Plugin(format!("its answer is malformed: {wrong}"))),
         }
+    }
+}
+
+/// A call that trapped: what was looked up in vain speaks for itself.
+fn fail(error: &wasmtime::Error) -> CallFailure {
+    match error.downcast_ref::<Refusal>() {
+        Some(refusal @ Refusal::NotReady { .. }) => CallFailure::NotReady(refusal.to_string()),
+        Some(refusal) => CallFailure::Plugin(refusal.to_string()),
+        None => CallFailure::Plugin(explain(error)),
     }
 }
 
@@ -244,26 +260,7 @@ impl log::Host for State {
     }
 }
 
-// The pipeline file can't grant tables or state yet, so opening one always fails, and nobody ever holds one to ask.
-
-impl lookups::Host for State {
-    fn open(&mut self, name: String) -> Result<Resource<lookups::Lookup>, String> {
-        Err(format!(
-            "the pipeline file grants step \"{}\" no table \"{name}\"",
-            self.step
-        ))
-    }
-}
-
-impl lookups::HostLookup for State {
-    fn get(&mut self, _: Resource<lookups::Lookup>, _: lookups::Column) -> lookups::Column {
-        unreachable!("open() gave out no table")
-    }
-
-    fn drop(&mut self, _: Resource<lookups::Lookup>) -> wasmtime::Result<()> {
-        Ok(())
-    }
-}
+// The pipeline file can't give state yet, so opening one always fails, and nobody ever holds one to ask.
 
 impl state::Host for State {
     fn open(&mut self, name: String) -> Result<Resource<state::Store>, String> {

@@ -7,9 +7,11 @@ mod bindings;
 mod deadline;
 mod instance;
 mod limits;
+mod lookups;
 mod plugin;
 mod steps;
 
 pub use deadline::Ticker;
+pub use lookups::Grants;
 pub use plugin::{LoadError, Needs, Plugin, Runtime};
 pub use steps::{StepPlugin, Steps};

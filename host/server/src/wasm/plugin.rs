@@ -14,6 +14,7 @@ use wasmtime::{Config, Engine};
 use super::bindings::{Plugin as World, PluginPre};
 use super::deadline::{self, Ticker};
 use super::instance::{Instance, State};
+use super::lookups::Grants;
 
 /// What a plugin must export, as a component names it.
 const TRANSFORM: &str = "millstream:plugin/transform@0.1.0";
@@ -173,8 +174,9 @@ impl Plugin {
         step: &str,
         config: &str,
         revision: &Arc<str>,
+        grants: Grants,
     ) -> Result<(Instance, Needs), String> {
-        Instance::new(&self.engine, &self.pre, step, config, revision)
+        Instance::new(&self.engine, &self.pre, step, config, revision, grants)
     }
 }
 

@@ -6,13 +6,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_engine::pipeline::StepId;
+use millstream_engine::pipeline::{Lookup, StepId};
 use millstream_engine::step::{Batch, CallFailure, Outcome, Plugin as EnginePlugin};
 
 use super::instance::Instance;
 use super::limits;
+use super::lookups::Grants;
 use super::plugin::Plugin;
 use crate::status::StepMeter;
+use crate::tables::Tables;
 
 /// A step's plugin and configuration, and the ports it declared under it.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct StepPlugin {
     /// A JSON object.
     pub config: String,
     pub ports: Vec<String>,
+    /// What the pipeline file grants it.
+    pub lookups: Vec<Lookup>,
     /// The version of configuration and plugins that it is part of.
     pub revision: Arc<str>,
 }
@@ -31,6 +35,7 @@ pub struct StepPlugin {
 #[derive(Debug)]
 pub struct Steps {
     steps: Arc<Vec<StepPlugin>>,
+    tables: Arc<Tables>,
     /// Made when first called.
     instances: Vec<Option<Instance>>,
     meters: Vec<StepMeter>,
@@ -46,7 +51,7 @@ const FAILING_MAX: Duration = Duration::from_secs(10);
 const INSTANTIATIONS: u32 = 3;
 
 impl Steps {
-    pub fn new(steps: Arc<Vec<StepPlugin>>) -> Self {
+    pub fn new(steps: Arc<Vec<StepPlugin>>, tables: Arc<Tables>) -> Self {
         let instances = steps.iter().map(|_| None).collect();
         let meter = StepMeter {
             memory_limit: limits::MEMORY_MAX as u64,
@@ -55,6 +60,7 @@ impl Steps {
         Self {
             meters: vec![meter; steps.len()],
             steps,
+            tables,
             instances,
             failing: Duration::ZERO,
         }
@@ -83,7 +89,7 @@ impl EnginePlugin for Steps {
         let slot = &mut self.instances[step.0];
         let mut instance = match slot.take() {
             Some(instance) => instance,
-            None => instantiate(&self.steps[step.0])?,
+            None => instantiate(&self.steps[step.0], &self.tables)?,
         };
         let began = Instant::now();
         let hurried = if self.failing > FAILING_MAX {
@@ -137,17 +143,19 @@ fn count(
     }
 }
 
-fn instantiate(step: &StepPlugin) -> Result<Instance, CallFailure> {
+fn instantiate(step: &StepPlugin, tables: &Arc<Tables>) -> Result<Instance, CallFailure> {
     let StepPlugin {
         name,
         plugin,
         config,
+        lookups,
         revision,
         ..
     } = step;
     let mut last = String::new();
     for _ in 0..INSTANTIATIONS {
-        match plugin.instantiate(name, config, revision) {
+        let grants = Grants::new(lookups, Some(tables));
+        match plugin.instantiate(name, config, revision, grants) {
             Ok((instance, _)) => return Ok(instance),
             // It was configured so before: on a machine that has no time, it may be late.
             Err(why) => last = why,

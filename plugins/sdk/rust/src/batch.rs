@@ -40,6 +40,13 @@ impl Needs {
         self
     }
 
+    /// Asks for a table, as [`lookup`](crate::lookup()) does by itself where it is called while the
+    /// plugin is configured.
+    pub fn lookup(mut self, name: &str) -> Self {
+        self.lookups.push(name.to_owned());
+        self
+    }
+
     /// Asks for the records' headers. Who sets headers needs it too, since a record whose headers
     /// weren't seen couldn't keep them beside one whose headers were set.
     pub fn headers(mut self) -> Self {

@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 
-use crate::Result;
 use crate::batch::{Batch, BatchTransform, Description, Needs, Outcome};
 use crate::output::reason;
+use crate::{Result, lookup};
 
 /// The one configured plugin of a component's instance.
 pub type Slot<T> = RefCell<Option<T>>;
@@ -20,9 +20,19 @@ pub fn describe<T: BatchTransform>(name: &str, version: &str) -> Description {
 pub fn configure<T: BatchTransform>(slot: &Slot<T>, config: &str) -> Result<Needs, String> {
     #[cfg(target_family = "wasm")]
     std::panic::set_hook(Box::new(|panic| crate::log::error(panic)));
-    let (plugin, needs) = T::configure(config).map_err(|error| reason(&*error))?;
+    let (plugin, needs) = configured::<T>(config)?;
     slot.replace(Some(plugin));
     Ok(needs)
+}
+
+/// A plugin with its needs, the tables among them that it asked for while it was configured.
+pub(crate) fn configured<T: BatchTransform>(config: &str) -> Result<(T, Needs), String> {
+    lookup::take_asked();
+    let (plugin, mut needs) = T::configure(config).map_err(|error| reason(&*error))?;
+    let asked = lookup::take_asked().into_iter();
+    let more: Vec<String> = asked.filter(|name| !needs.lookups.contains(name)).collect();
+    needs.lookups.extend(more);
+    Ok((plugin, needs))
 }
 
 pub fn process<T: BatchTransform>(slot: &Slot<T>, batch: Batch) -> Result<Outcome, String> {

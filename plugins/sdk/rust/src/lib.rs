@@ -13,8 +13,8 @@
 //! ```
 //!
 //! With configuration, ports or more than one output record it is a type that implements
-//! [`Transform`]. Whoever wants whole batches implements [`batch::BatchTransform`]; lookups and
-//! state are reached through [`bindings`].
+//! [`Transform`]. Whoever wants whole batches implements [`batch::BatchTransform`]. [`lookup()`] reads
+//! the tables that the pipeline file grants; state is reached through [`bindings`].
 //!
 //! The crate compiles natively too, and [`testing`] runs a plugin there, so that its logic is tested
 //! by `cargo test` without WASM.
@@ -33,6 +33,8 @@ mod edit;
 pub mod export;
 pub mod json;
 pub mod log;
+mod lookup;
+mod merge;
 mod output;
 mod record;
 #[cfg(not(target_family = "wasm"))]
@@ -43,6 +45,7 @@ mod transform;
 pub use batch::Needs;
 pub use config::NoConfig;
 pub use edit::Edit;
+pub use lookup::{Found, Lookup, lookup, lookup_if_granted};
 pub use output::{Emit, Outputs, Port};
 pub use record::Record;
 pub use text::Text;
@@ -60,7 +63,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// - `plugin!(batch: Type)`: a [`batch::BatchTransform`];
 /// - `plugin!(filter: f)`, `plugin!(map: f)`, `plugin!(flat_map: f)`, `plugin!(json: f)`: a function
 ///   as [`filter()`], [`map()`], [`flat_map()`] and [`json()`] take it. With a configuration,
-///   `plugin!(filter: f, Config)`, its first parameter is a `&Config`. The macro defines `Plugin`, a
+///   `plugin!(filter: f, Config)`, its first parameter is a `&Config`. With tables that it looks up,
+///   `plugin!(filter: f; lookups: "countries", "plans")`. The macro defines `Plugin`, a
 ///   [`Transform`] that tests can use.
 #[macro_export]
 macro_rules! plugin {
@@ -97,25 +101,25 @@ macro_rules! plugin {
             $crate::bindings::export!(Exported with_types_in $crate::bindings);
         };
     };
-    (filter: $function:path $(, $config:ty)?) => {
-        $crate::plugin!(@function filter, $function $(, $config)?);
+    (filter: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)?) => {
+        $crate::plugin!(@function filter, [$($($table)+)?], $function $(, $config)?);
     };
-    (map: $function:path $(, $config:ty)?) => {
-        $crate::plugin!(@function map, $function $(, $config)?);
+    (map: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)?) => {
+        $crate::plugin!(@function map, [$($($table)+)?], $function $(, $config)?);
     };
-    (flat_map: $function:path $(, $config:ty)?) => {
-        $crate::plugin!(@function flat_map, $function $(, $config)?);
+    (flat_map: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)?) => {
+        $crate::plugin!(@function flat_map, [$($($table)+)?], $function $(, $config)?);
     };
-    (json: $function:path $(, $config:ty)?) => {
-        $crate::plugin!(@function json, $function $(, $config)?);
+    (json: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)?) => {
+        $crate::plugin!(@function json, [$($($table)+)?], $function $(, $config)?);
     };
-    (@function $kind:ident, $function:path) => {
-        $crate::plugin!(@type $kind, $crate::NoConfig, |_config, input| $function(input));
+    (@function $kind:ident, $tables:tt, $function:path) => {
+        $crate::plugin!(@type $kind, $tables, $crate::NoConfig, |_config, input| $function(input));
     };
-    (@function $kind:ident, $function:path, $config:ty) => {
-        $crate::plugin!(@type $kind, $config, |config, input| $function(config, input));
+    (@function $kind:ident, $tables:tt, $function:path, $config:ty) => {
+        $crate::plugin!(@type $kind, $tables, $config, |config, input| $function(config, input));
     };
-    (@type $kind:ident, $config:ty, |$settings:ident, $input:ident| $call:expr) => {
+    (@type $kind:ident, [$($table:literal)*], $config:ty, |$settings:ident, $input:ident| $call:expr) => {
         /// The function as a plugin.
         pub struct Plugin {
             config: $config,
@@ -125,8 +129,10 @@ macro_rules! plugin {
             type Config = $config;
 
             fn new(config: $config) -> $crate::Result<Self> {
+                $($crate::lookup($table);)*
                 Ok(Plugin { config })
             }
+
 
             fn process(
                 &mut self,

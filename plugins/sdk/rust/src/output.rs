@@ -122,11 +122,17 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    #[cold]
-    fn fail(&mut self, reason: String) {
+    /// Ends the record as if it had not been begun.
+    pub(crate) fn forget(&mut self) {
+        self.misuse = None;
         for port in &mut self.ports {
             port.undo(self.origin);
         }
+    }
+
+    #[cold]
+    fn fail(&mut self, reason: String) {
+        self.forget();
         self.failures.push(Failure {
             origin: self.origin,
             reason,

@@ -15,15 +15,18 @@
 //! The harness stands in for the host: it resolves what output records inherit, and it holds the
 //! plugin to the contract, where a breach panics.
 
+pub(crate) mod tables;
+
 use std::ops::Range;
 
 use serde_json::Value;
 
 use crate::batch::{Batch, BatchTransform, Column, Headers, Needs, Outcome, Output, row};
 use crate::output::reason;
-use crate::{PerRecord, Result, Transform};
+use crate::{PerRecord, Result, Transform, export};
 
 pub use crate::log::Level;
+pub use tables::Table;
 
 /// A record for a plugin to process.
 #[derive(Clone, Debug)]
@@ -152,6 +155,8 @@ pub struct Processed {
     pub records: Vec<Emitted>,
     /// Indices of input records, and why they failed.
     pub failures: Vec<(usize, String)>,
+    /// How many keys were looked up with each call for them: few calls, for many keys, are cheap.
+    pub fetches: Vec<usize>,
     /// What the plugin returned.
     pub outcome: Outcome,
 }
@@ -175,6 +180,7 @@ impl Processed {
 pub struct Harness {
     needs: Needs,
     process: Box<dyn FnMut(Batch) -> Result<Outcome>>,
+    tables: Vec<Table>,
     offset: i64,
 }
 
@@ -189,18 +195,45 @@ impl std::fmt::Debug for Harness {
 impl Harness {
     /// A [`Transform`] with this `config` table. An error is the one the user would see.
     pub fn new<T: Transform>(config: Value) -> Result<Self, String> {
-        Self::batch::<PerRecord<T>>(config)
+        Self::with_tables::<T>(config, [])
+    }
+
+    /// The same, with tables granted that it may look up.
+    pub fn with_tables<T: Transform>(
+        config: Value,
+        tables: impl Into<Vec<Table>>,
+    ) -> Result<Self, String> {
+        Self::batch_with_tables::<PerRecord<T>>(config, tables)
     }
 
     /// A [`BatchTransform`] with this `config` table.
     pub fn batch<T: BatchTransform>(config: Value) -> Result<Self, String> {
-        let configured = T::configure(&config.to_string()).map_err(|error| reason(&*error));
-        let (mut plugin, needs) = configured?;
+        Self::batch_with_tables::<T>(config, [])
+    }
+
+    /// The same, with tables granted that it may look up. What the plugin needs beyond these is an
+    /// error here, as it is for a pipeline file.
+    pub fn batch_with_tables<T: BatchTransform>(
+        config: Value,
+        tables: impl Into<Vec<Table>>,
+    ) -> Result<Self, String> {
+        let tables = tables.into();
+        tables::grant(&tables);
+        let (mut plugin, needs) = export::configured::<T>(&config.to_string())?;
+        if let Some(name) = needs.lookups.iter().find(|name| !tables::is_granted(name)) {
+            return Err(format!("the plugin needs the table \"{name}\""));
+        }
         Ok(Harness {
             needs,
             process: Box::new(move |batch| plugin.process(batch)),
+            tables,
             offset: 0,
         })
+    }
+
+    /// Replaces the tables, or what they hold.
+    pub fn set_tables(&mut self, tables: impl Into<Vec<Table>>) {
+        self.tables = tables.into();
     }
 
     /// What the plugin asked for.
@@ -222,6 +255,7 @@ impl Harness {
     pub fn try_process(&mut self, records: &[Input]) -> Result<Processed, String> {
         assert!(!records.is_empty(), "a batch has at least one record");
         let batch = self.next_batch(records);
+        tables::grant(&self.tables);
         let outcome = (self.process)(batch).map_err(|error| reason(&*error))?;
         for output in &outcome.outputs {
             check_output(output, &self.needs, records.len());
@@ -237,6 +271,7 @@ impl Harness {
             failures: failures
                 .map(|f| (f.origin as usize, f.reason.clone()))
                 .collect(),
+            fetches: tables::take_fetches(),
             outcome,
         })
     }

@@ -5,6 +5,8 @@ use serde::de::{Deserialize, DeserializeOwned};
 
 use crate::batch::{Batch, BatchTransform, Needs, Outcome};
 use crate::edit::Edit;
+use crate::lookup::{self, Collecting};
+use crate::merge::merge;
 use crate::output::Outputs;
 use crate::record::{Record, View};
 use crate::{Result, config};
@@ -30,6 +32,10 @@ pub trait Transform: Sized + 'static {
 
     /// Makes any number of output records of one record. An error fails this record alone, and
     /// undoes what was emitted for it; its text is for a person to read.
+    ///
+    /// Where it asks a [`Lookup`](crate::Lookup) for a key that isn't known yet, it is called for the
+    /// record again once the key is, behind records that come later in the batch. What it changes
+    /// in `self` before the last `get` is done as often.
     fn process(&mut self, record: Record<'_>, out: &mut Outputs<'_>) -> Result<()>;
 }
 
@@ -56,6 +62,9 @@ impl<T: Transform> BatchTransform for PerRecord<T> {
     }
 
     fn process(&mut self, batch: Batch) -> Result<Outcome> {
+        if lookup::any() {
+            return self.process_with_lookups(&batch);
+        }
         let view = View::new(&batch);
         let mut out = Outputs::new(&batch, &self.needs);
         for index in 0..batch.offsets.len() {
@@ -64,6 +73,34 @@ impl<T: Transform> BatchTransform for PerRecord<T> {
             out.end(processed);
         }
         Ok(out.finish())
+    }
+}
+
+impl<T: Transform> PerRecord<T> {
+    /// All records, then those again that asked for keys which weren't known, with all of these
+    /// fetched at once, until none does.
+    fn process_with_lookups(&mut self, batch: &Batch) -> Result<Outcome> {
+        let collecting = Collecting::begin();
+        let view = View::new(batch);
+        let mut waiting: Vec<usize> = (0..batch.offsets.len()).collect();
+        let mut parts = Vec::new();
+        while !waiting.is_empty() {
+            let mut out = Outputs::new(batch, &self.needs);
+            waiting.retain(|&index| {
+                out.begin(index);
+                let processed = self.transform.process(view.record(index), &mut out);
+                let is_pending = collecting.take_pending();
+                if is_pending {
+                    out.forget();
+                } else {
+                    out.end(processed);
+                }
+                is_pending
+            });
+            parts.push(out.finish());
+            collecting.fetch()?;
+        }
+        Ok(merge(parts, batch))
     }
 }
 

@@ -15,6 +15,7 @@ final class Changelog {
 
     private final long minAge;
     private final int partitions;
+    private final Countries countries;
     private final Map<String, Last> reference = new HashMap<>();
     /** In key order, so that a sample of the entries is the same every time. */
     private final TreeMap<ByteBuffer, byte[]> fold = new TreeMap<>();
@@ -22,17 +23,18 @@ final class Changelog {
     private long events;
     private long changes;
 
-    private Changelog(long minAge, int partitions) {
+    private Changelog(long minAge, int partitions, Countries countries) {
         this.minAge = minAge;
         this.partitions = partitions;
+        this.countries = countries;
     }
 
     static String run(Arguments arguments) throws Exception {
         String bootstrap = arguments.text(0, "BOOTSTRAP");
         String topic = arguments.text(2, "CHANGELOG");
         Duration patience = arguments.patience();
-        Changelog judge =
-                new Changelog(arguments.number(3, "MIN_AGE"), (int) arguments.number(4, "PARTITIONS"));
+        Changelog judge = new Changelog(
+                arguments.number(3, "MIN_AGE"), (int) arguments.number(4, "PARTITIONS"), new Countries(arguments));
         int found = Topics.partitions(bootstrap, topic);
         if (found != judge.partitions) {
             judge.findings.add("partitions", () -> topic + " has " + found + " partitions, not " + judge.partitions);
@@ -80,7 +82,7 @@ final class Changelog {
             byte[] folded = fold.get(ByteBuffer.wrap(id.getBytes(StandardCharsets.UTF_8)));
             if (folded == null) {
                 findings.add("missing", () -> id + ": " + Topics.show(last.event));
-            } else if (!Rules.judge(last.event, minAge).output().equals(Rules.parse(folded))) {
+            } else if (!countries.joined(Rules.judge(last.event, minAge).output()).equals(Rules.parse(folded))) {
                 findings.add("different", () -> id + ": " + Topics.show(folded) + " after " + Topics.show(last.event));
             }
         });

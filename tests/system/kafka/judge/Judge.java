@@ -22,8 +22,9 @@ public final class Judge {
                   says how many bytes the topic takes on disk
               generate BOOTSTRAP TOPIC COUNT IDS MALFORMED_PER_MILLE [--rate R] [--from N]
                   writes the events N..N+COUNT, at most R a second; the same arguments give the same records
-              write BOOTSTRAP TOPIC FILE [--codec C] [--spread yes]
-                  writes the lines of FILE to partition 0, or spread by key, compressed by C: key, tab, value; \\N is null
+              write BOOTSTRAP TOPIC FILE [--codec C] [--partition P]
+                  writes the lines of FILE to partition 0 or P, or with P = hash to where each key belongs, compressed by C:
+                  key, tab, value; \\N is null
               edge BOOTSTRAP TOPIC
                   writes records at the edges of what Kafka can carry, some of them in an aborted transaction
               reference BOOTSTRAP EVENTS OUT MIN_AGE [--plant ERROR]
@@ -39,6 +40,9 @@ public final class Judge {
                   OUT holds the records of IN, each once, in order, key, value, timestamp and headers unchanged
               dump BOOTSTRAP TOPIC
                   prints the committed records as lines of JSON, by partition and offset
+
+            --countries TOPIC is for reference, adults and changelog: outputs carry `country_name`, the name that this table has for
+                  their country, null where it has none
 
             --patience S (30) is for all that read: how long to wait for something that an open transaction hides""";
 

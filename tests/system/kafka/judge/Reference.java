@@ -20,12 +20,13 @@ final class Reference {
     static String reference(Arguments arguments) throws Exception {
         long minAge = arguments.number(3, "MIN_AGE");
         String out = arguments.text(2, "OUT");
+        Countries countries = new Countries(arguments);
         List<ProducerRecord<byte[], byte[]>> records = new ArrayList<>();
         Topics.read(arguments.text(0, "BOOTSTRAP"), arguments.text(1, "EVENTS"), arguments.patience(), record -> {
             Rules.Ruling ruling = Rules.judge(record.value(), minAge);
             if (ruling.kind() == Rules.Kind.KEPT) {
                 byte[] key = ruling.id().getBytes(StandardCharsets.UTF_8);
-                byte[] value = ruling.output().toString().getBytes(StandardCharsets.UTF_8);
+                byte[] value = countries.joined(ruling.output()).toString().getBytes(StandardCharsets.UTF_8);
                 records.add(new ProducerRecord<>(out, null, record.timestamp(), key, value, record.headers()));
             }
         });

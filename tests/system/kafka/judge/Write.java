@@ -10,21 +10,21 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 
 /**
  * Writes the records that a test spells out: a line each, key, tab, value; {@code \N} is null, {@code \x} begins bytes in
- * hexadecimal. All go to partition 0.
+ * hexadecimal. All go to partition 0, or to another; or each to where its key belongs.
  */
 final class Write {
     static String run(Arguments arguments) throws Exception {
         String topic = arguments.text(1, "TOPIC");
+        String partition = arguments.option("partition");
+        Integer to = partition == null ? Integer.valueOf(0) : partition.equals("hash") ? null : Integer.valueOf(partition);
         int written = 0;
-        // None: the partition that the key hashes to.
-        Integer partition = arguments.option("spread") == null ? 0 : null;
         try (KafkaProducer<byte[], byte[]> producer = producer(arguments)) {
             for (String line : Files.readAllLines(Path.of(arguments.text(2, "FILE")))) {
                 String[] fields = line.split("\t", -1);
                 if (fields.length != 2) {
                     throw new IllegalArgumentException("not KEY, tab, VALUE: " + line);
                 }
-                producer.send(new ProducerRecord<>(topic, partition, bytes(fields[0]), bytes(fields[1])));
+                producer.send(new ProducerRecord<>(topic, to, bytes(fields[0]), bytes(fields[1])));
                 written++;
             }
             producer.flush();

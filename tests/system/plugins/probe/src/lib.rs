@@ -1,15 +1,17 @@
 //! What plugins do by mistake, on demand: a record's value says what becomes of it.
 //!
 //! `fail`, `trap`, `loop` and `grow` fail in four ways; `drop` drops, `twice` doubles, `odd` and `even` leave by those ports,
-//! `null-key` loses its key, `big N` gets a value of N bytes; everything else passes unchanged.
+//! `null-key` loses its key, `big N` gets a value of N bytes, `look KEY` gets what the lookup has under that key, or `nothing`;
+//! everything else passes unchanged.
 
-use millstream_plugin::{Outputs, Record, Result, Transform, batch::Needs, plugin};
+use millstream_plugin::{Lookup, Outputs, Record, Result, Transform, batch::Needs, lookup, plugin};
 use serde::Deserialize;
 
 plugin!(Probe);
 
 struct Probe {
     config: Config,
+    lookup: Option<Lookup>,
 }
 
 #[derive(Deserialize)]
@@ -29,12 +31,12 @@ impl Transform for Probe {
 
     fn new(config: Config) -> Result<Self> {
         assert!(!config.trap, "asked to trap");
-        Ok(Self { config })
+        let lookup = config.lookup.as_deref().map(lookup);
+        Ok(Self { config, lookup })
     }
 
     fn needs(&self) -> Needs {
         let mut needs = Needs::none().port("odd").port("even");
-        needs.lookups.extend(self.config.lookup.clone());
         needs.state.extend(self.config.state.clone());
         needs
     }
@@ -65,11 +67,18 @@ impl Transform for Probe {
             "null-key" => {
                 out.emit().null_key();
             }
-            other => match other.strip_prefix("big ") {
-                Some(bytes) => {
+            other => match (other.strip_prefix("big "), other.strip_prefix("look ")) {
+                (Some(bytes), _) => {
                     out.emit().value(vec![b'x'; bytes.parse()?]);
                 }
-                None => out.keep(),
+                (None, Some(key)) => {
+                    let lookup = self.lookup.as_ref().ok_or("there is no lookup")?;
+                    match lookup.get(key)? {
+                        Some(found) => out.emit().value(found),
+                        None => out.emit().value("nothing"),
+                    };
+                }
+                (None, None) => out.keep(),
             },
         }
         Ok(())

@@ -1,0 +1,163 @@
+//! A worker takes partitions and gives them up: its inputs', and with them those of the maps. Part of the loop.
+//!
+//! Invariant: map partitions are taken after the stable offsets of the inputs were read, and are in the directory until they are
+//! given up.
+
+use std::time::{Duration, Instant};
+
+use millstream_engine::pipeline::MapId;
+use millstream_engine::task::TopicPartition;
+use millstream_engine::worker::{CommittedOffset, Event};
+
+use super::{Halt, Loop, WorkerError};
+use crate::awaited::Awaited;
+use crate::cluster::{Cluster, Member as _};
+use crate::directory::MapPlace;
+use crate::insist::insist;
+use crate::status::Phase;
+
+/// How long offsets may be pending before something other than an open transaction is to be feared. A predecessor's ends by its
+/// time-out, a minute after its last sign with usual intervals, and the broker's look every 10 s.
+const PENDING_MAX: Duration = Duration::from_secs(120);
+const HANGING: &str = "they have been pending for longer than a transaction may be open. A broker that was shut down in the wrong \
+     moment may have lost its end: kafka-transactions.sh find-hanging finds it, in __consumer_offsets";
+
+impl<C: Cluster> Loop<C> {
+    pub(super) fn read_offsets(
+        &self,
+        places: &[TopicPartition],
+    ) -> Result<Vec<CommittedOffset>, Halt> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let look = || self.look_after_seat();
+        let began = Instant::now();
+        let explain = |why| match began.elapsed() > PENDING_MAX {
+            true => format!("{why}; {HANGING}"),
+            false => why,
+        };
+        let offsets = insist(
+            &self.seat.stop,
+            "reading the committed offsets",
+            &look,
+            || {
+                let mut offsets = Vec::with_capacity(places.len());
+                let committed = self.consumer.committed(places).map_err(explain)?;
+                for (partition, offset, metadata) in committed {
+                    let offset =
+                        offset.map_or_else(|| self.consumer.first_offset(partition), Ok)?;
+                    offsets.push(CommittedOffset {
+                        partition,
+                        offset,
+                        metadata,
+                    });
+                }
+                Ok(offsets)
+            },
+        )?;
+        Ok(offsets)
+    }
+
+    pub(super) fn assign(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), Halt> {
+        let stop = &self.seat.stop;
+        insist(stop, "taking the partitions", &|| (), || {
+            self.consumer.assign(offsets)
+        })?;
+        self.take_maps(offsets)?;
+        let held: Vec<String> = offsets
+            .iter()
+            .map(|(at, offset)| self.describe(*at, *offset))
+            .collect();
+        tracing::info!(
+            worker = self.seat.setup.worker,
+            "assigned: {}",
+            held.join(" ")
+        );
+        self.reporter.set_phase(Phase::Running);
+        Ok(())
+    }
+
+    /// Takes the maps' partitions of the inputs' numbers, and notes how far the tables go that steps read.
+    fn take_maps(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), Halt> {
+        let Some(changelogs) = &mut self.changelogs else {
+            return Ok(());
+        };
+        let seat = &self.seat;
+        let pipeline = &seat.setup.pipeline;
+        let mut numbers: Vec<u32> = offsets.iter().map(|(at, _)| at.partition).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let most = seat.setup.map_partitions;
+        if let Some(number) = numbers.iter().find(|&&number| number >= most)
+            && pipeline.co_partitioned()
+        {
+            return Err(Halt::Failed(WorkerError::Failed(format!(
+                "a source has a partition {number} now, but the pipeline's maps have {most} partitions, fixed when \
+                 they were made: give the maps new names, or delete their changelogs and reset the group's offsets"
+            ))));
+        }
+        let own = pipeline.maps.iter().enumerate();
+        let own = own.filter(|(_, map)| !map.replicated);
+        let places: Vec<MapPlace> = own
+            .flat_map(|(map, _)| numbers.iter().map(move |&number| (MapId(map), number)))
+            .collect();
+        let awaited = insist(&seat.stop, "opening the changelogs", &|| (), || {
+            changelogs.take(&places)?;
+            let end = |place| changelogs.bounds(place).map(|(_, end)| end);
+            Awaited::new(pipeline, &seat.partitions_of, &numbers, end)
+        })?;
+        seat.directory.add(changelogs.held());
+        self.awaited = pipeline.has_lookups().then_some(awaited);
+        Ok(())
+    }
+
+    /// Tells the engine when the tables that steps read are live, and when they aren't any more.
+    pub(super) fn watch_tables(&mut self) -> Result<(), Halt> {
+        let Some(awaited) = &self.awaited else {
+            return Ok(());
+        };
+        match (
+            self.engine.waits_for_tables(),
+            awaited.are_live(&self.seat.directory),
+        ) {
+            (true, true) => {
+                tracing::info!(
+                    worker = self.seat.setup.worker,
+                    "the tables are live: records are run"
+                );
+                self.happened(Event::TablesLive)
+            }
+            (false, false) => {
+                tracing::warn!(
+                    worker = self.seat.setup.worker,
+                    "a table is being restored again: no record is run meanwhile"
+                );
+                self.happened(Event::TablesRestoring)
+            }
+            (true, false) | (false, true) => Ok(()),
+        }
+    }
+
+    fn describe(&self, at: TopicPartition, offset: i64) -> String {
+        format!(
+            "{}[{}]@{offset}",
+            self.seat.setup.pipeline.topics[at.topic.0].topic, at.partition
+        )
+    }
+
+    pub(super) fn unassign(&mut self) -> Result<(), Halt> {
+        self.awaited = None;
+        if let Some(changelogs) = &mut self.changelogs {
+            self.seat.directory.remove(changelogs.held());
+            changelogs
+                .park()
+                .map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
+        }
+        self.consumer
+            .unassign()
+            .map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
+        tracing::info!(worker = self.seat.setup.worker, "all partitions given up");
+        self.reporter.set_phase(Phase::Joining);
+        Ok(())
+    }
+}
