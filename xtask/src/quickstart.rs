@@ -53,7 +53,9 @@ pub fn run(root: &Path, binary: &Path, arguments: &Arguments) -> Result<()> {
     stream.feed(&events)?;
     let settled = stream.settle()?;
     writeln!(out, "{settled}\n")?;
-    for (what, path) in QUERIES {
+    let one = format!("{ENTRIES}/{}", stream.some_key()?);
+    let by_key = [("One user, by key:", one.as_str())];
+    for (what, path) in by_key.into_iter().chain(QUERIES) {
         writeln!(out, "{what}\n  $ curl '{}{path}'", stream.url)?;
         writeln!(out, "  {}\n", stream.get(path)?.trim_end())?;
     }
@@ -84,11 +86,9 @@ drops users under 18, writes names in upper case, and looks the name of the coun
 holds the latest event of each user, and answers over HTTP.
 ";
 
-const QUERIES: [(&str, &str); 4] = [
-    (
-        "One user, by key:",
-        "/v1/pipelines/materialize-users/maps/users/entries/u17",
-    ),
+const ENTRIES: &str = "/v1/pipelines/materialize-users/maps/users/entries";
+
+const QUERIES: [(&str, &str); 3] = [
     (
         "Users in Germany of 60 and up, by two indexes (%3E is >):",
         "/v1/pipelines/materialize-users/maps/users/entries?where=/country=DE&where=/age%3E=60&limit=2",
@@ -200,7 +200,7 @@ impl Stream {
             metrics
                 .lines()
                 .filter_map(|line| of(line).flatten())
-                .sum::<f64>()
+                .fold(0.0, |sum, value| sum + value)
         };
         let read = sum("millstream_source_records_total");
         if read == 0.0 {
@@ -216,9 +216,22 @@ impl Stream {
         ))
     }
 
+    /// The answer, be it a refusal.
     fn get(&self, path: &str) -> Result<String> {
-        let mut answer = ureq::get(format!("{}{path}", self.url)).call()?;
-        Ok(answer.body_mut().read_to_string()?)
+        let request = ureq::get(format!("{}{path}", self.url));
+        let request = request.config().http_status_as_error(false).build();
+        Ok(request.call()?.body_mut().read_to_string()?)
+    }
+
+    /// A key that the map has: what is fed need not be our own events.
+    fn some_key(&self) -> Result<String> {
+        let page = self.get(&format!("{ENTRIES}?limit=1"))?;
+        let key = page
+            .split_once("\"key\":\"")
+            .and_then(|(_, rest)| rest.split_once('"'));
+        let (key, _) =
+            key.context("the map holds nobody: no event was one of a user of 18 or more")?;
+        Ok(key.to_owned())
     }
 
     /// Its input ends, and it is asked to.
@@ -229,6 +242,14 @@ impl Stream {
         let status = self.child.wait()?;
         ensure!(status.success(), "it ended with {status}");
         Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Nothing to do where it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
