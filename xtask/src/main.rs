@@ -66,7 +66,7 @@ enum Verb {
 
 fn main() -> Result<()> {
     let root = root()?;
-    match Arguments::parse().verb {
+    match Arguments::parse_from(arguments(std::env::args())).verb {
         Verb::Test { rest } => test(&root, &[], &rest),
         Verb::Lint => lint(&root),
         Verb::Plugins => {
@@ -96,6 +96,14 @@ fn main() -> Result<()> {
             )))
         }
     }
+}
+
+/// What stands behind the verb may be set apart by `--`, as other tools want it: `cargo xtask quickstart -- --once`.
+fn arguments(given: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    const BEHIND_THE_VERB: usize = 2;
+    let apart = |(place, word): &(usize, String)| *place == BEHIND_THE_VERB && word == "--";
+    let kept = given.enumerate().filter(move |given| !apart(given));
+    kept.map(|(_, word)| word)
 }
 
 fn test(root: &Path, environment: &[(&str, &str)], rest: &[String]) -> Result<()> {
@@ -224,4 +232,25 @@ fn root() -> Result<PathBuf> {
         .parent()
         .context("xtask stands in the repository")?
         .to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_may_be_set_apart() {
+        let parse = |words: &[&str]| {
+            let given = words.iter().map(|word| (*word).to_owned());
+            Arguments::try_parse_from(arguments(given)).map(|arguments| arguments.verb)
+        };
+        for words in [
+            &["xtask", "quickstart", "--once", "--feed", "f"][..],
+            &["xtask", "quickstart", "--", "--once", "--feed", "f"],
+        ] {
+            assert!(matches!(parse(words), Ok(Verb::Quickstart(_))), "{words:?}");
+        }
+        let bench = parse(&["xtask", "bench", "--", "--records", "5"]);
+        assert!(matches!(bench, Ok(Verb::Bench { rest }) if rest == ["--records", "5"]));
+    }
 }
