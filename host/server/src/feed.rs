@@ -375,9 +375,7 @@ fn copy_out(
         let last = ended.load(Ordering::Relaxed);
         let mut moved = false;
         for (partition, offset) in (0..).zip(&mut offsets) {
-            let fetched = shared.ask(|broker| {
-                broker.fetch(topic, partition, *offset, Isolation::ReadCommitted, BUFFER)
-            });
+            let fetched = shared.fetch((topic, partition), *offset, BUFFER);
             let fetched = fetched.map_err(std::io::Error::other)?;
             for record in fetched.records() {
                 lines::write(&mut buffer, topic, partition, &record);

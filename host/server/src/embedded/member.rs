@@ -200,17 +200,8 @@ impl Member {
             .iter_mut()
             .filter(|place| !place.paused)
         {
-            let topic = self.topics[place.at.topic.0].as_str();
-            let (partition, offset) = (place.at.partition, place.offset);
-            let fetched = self.shared.ask(|broker| {
-                broker.fetch(
-                    topic,
-                    partition,
-                    offset,
-                    Isolation::ReadCommitted,
-                    FETCH_BYTES,
-                )
-            });
+            let at = (self.topics[place.at.topic.0].as_str(), place.at.partition);
+            let fetched = self.shared.fetch(at, place.offset, FETCH_BYTES);
             match fetched {
                 Ok(fetched) => {
                     for record in fetched.records() {

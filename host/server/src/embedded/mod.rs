@@ -12,7 +12,7 @@ mod reader;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use millstream_broker::{Broker, Error, Settings};
+use millstream_broker::{Broker, Error, Fetched, Isolation, Settings};
 use millstream_engine::pipeline::{Guarantee, Kept, Pipeline, Target};
 
 use crate::cluster::{AdminError, Cluster};
@@ -47,6 +47,16 @@ impl Shared {
         let answer = request(&mut self.lock(), now());
         self.changed.notify_all();
         answer
+    }
+
+    /// What is committed from an offset on, about `bytes` of it.
+    pub fn fetch(
+        &self,
+        (topic, partition): (&str, u32),
+        offset: i64,
+        bytes: usize,
+    ) -> Result<Fetched, Error> {
+        self.ask(|broker| broker.fetch(topic, partition, offset, Isolation::ReadCommitted, bytes))
     }
 
     /// Waits until something has changed, at most `timeout`.

@@ -56,16 +56,7 @@ impl cluster::Reader for Reader {
     fn poll(&mut self, mut each: impl FnMut(ReadPlace<'_>, Read<'_>)) {
         for place in &mut self.places {
             let at = (place.topic.as_str(), place.partition);
-            let (topic, partition, offset) = (at.0, at.1, place.offset);
-            let fetched = self.shared.ask(|broker| {
-                broker.fetch(
-                    topic,
-                    partition,
-                    offset,
-                    Isolation::ReadCommitted,
-                    FETCH_BYTES,
-                )
-            });
+            let fetched = self.shared.fetch(at, place.offset, FETCH_BYTES);
             let Ok(fetched) = fetched else {
                 each(at, Read::Unreadable);
                 continue;
