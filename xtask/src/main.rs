@@ -60,6 +60,12 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Point queries asked by wrk beside the stream: how soon they are answered, and what they cost.
+    BenchQueries {
+        /// Passed on: see `cargo xtask bench-queries --help` at the end of `--`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// A map partition of a million entries: memory, folds, searches.
     BenchMaps,
 }
@@ -86,7 +92,11 @@ fn main() -> Result<()> {
             let only = ["exactly_once", "--nocapture", "--test-threads=1"].map(String::from);
             test(&root, &[("MILLSTREAM_TEST_EVENTS", &events)], &only)
         }
-        Verb::Bench { rest } => bench(&root, &rest),
+        Verb::Bench { rest } => bench(&root, "bench", &rest),
+        Verb::BenchQueries { rest } => {
+            setup::load(&root)?;
+            bench(&root, "bench-queries", &rest)
+        }
         Verb::BenchMaps => {
             setup::compilers(&root)?;
             build(&root)?;
@@ -176,12 +186,12 @@ fn build_c_plugin(root: &Path) -> Result<()> {
     })
 }
 
-fn bench(root: &Path, rest: &[String]) -> Result<()> {
+fn bench(root: &Path, binary: &str, rest: &[String]) -> Result<()> {
     setup::system(root)?;
     build(root)?;
     let plugin = plugin_build::build(root, "materialize-users")?;
     let binaries = target(root, "target/release");
-    let mut bench = Command::new(binaries.join("bench"));
+    let mut bench = Command::new(binaries.join(binary));
     run(bench
         .arg("--binaries")
         .arg(&binaries)

@@ -26,6 +26,9 @@ const KAFKA: [Need; 3] = [
     (&["openssl", "version"], "openssl"),
 ];
 
+/// A load tool that is not ours.
+const LOAD: [Need; 1] = [(&["sh", "-c", "command -v wrk"], "wrk")];
+
 /// A clang that makes WebAssembly, with a linker and a C library.
 const C_PACKAGES: [&str; 4] = [
     "clang-19",
@@ -42,6 +45,11 @@ pub fn compilers(root: &Path) -> Result<()> {
 /// What the tests take too.
 pub fn system(root: &Path) -> Result<()> {
     ensure(root, &[&COMPILERS[..], &KAFKA[..]].concat())
+}
+
+/// What measuring queries takes too.
+pub fn load(root: &Path) -> Result<()> {
+    ensure(root, &LOAD)
 }
 
 /// What the plugin in C takes.

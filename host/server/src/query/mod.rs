@@ -11,6 +11,14 @@ mod maps;
 mod metrics;
 mod parameters;
 mod path;
+#[cfg_attr(
+    target_os = "linux",
+    expect(
+        unsafe_code,
+        reason = "calls the system, which no safe crate does for this"
+    )
+)]
+mod short_slice;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -114,6 +122,7 @@ impl Server {
             })
         };
         let logged = move || {
+            short_slice::ask();
             if let Err(error) = serve() {
                 tracing::error!("HTTP ended: {error}");
             }
