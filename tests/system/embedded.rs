@@ -11,7 +11,7 @@ use rig::millstream::{self, Millstream};
 use serde_json::{Value, json};
 
 use crate::pipelines::{
-    COUNTRY_LINES, WITHIN, dump, make_countries, materialize_users, replace, shared_kafka,
+    COUNTRY_LINES, WITHIN, dump, make_countries, materialize_users, plugin, replace, shared_kafka,
     wait_records,
 };
 
@@ -188,8 +188,12 @@ sinks.out = { inputs = ["in"], topic = "out" }
 
 /// Runs a pipeline that passes everything on, on these lines, to its end: what it writes out, and what it says.
 fn pass(lines: &[u8], more: &[&str]) -> (Vec<Value>, String, Option<i32>) {
+    pass_through(PASS, lines, more)
+}
+
+fn pass_through(pipeline: &str, lines: &[u8], more: &[&str]) -> (Vec<Value>, String, Option<i32>) {
     let folder = Folder::new("pass");
-    let file = folder.write("pipeline.toml", PASS);
+    let file = folder.write("pipeline.toml", pipeline);
     let mut child = Command::new(millstream::binary())
         .arg("run")
         .arg(file)
@@ -236,6 +240,37 @@ fn broken_lines_are_told_with_their_number_and_the_others_go_on() {
             .iter()
             .any(|record| record["value"] == "bare" && record["key"].is_null())
     );
+}
+
+#[test]
+fn a_task_that_stops_does_not_hold_up_the_end() {
+    // A step fails what isn't JSON, unless it is told otherwise.
+    let probe = plugin("probe.wasm");
+    let pipeline = format!(
+        "name = \"pass\"\ncheckpoint.interval = \"20ms\"\nsources.in.topics = [\"in\"]\nplugins.probe.path = {probe}\n\
+         steps.probe = {{ inputs = [\"in\"], plugin = \"probe\", config = {{}} }}\n\
+         sinks.out = {{ inputs = [\"probe\"], topic = \"out\" }}\n",
+        probe = json!(probe)
+    );
+    let lines = [
+        json!({"value": "one", "partition": 0}),
+        json!({"value": "fail", "partition": 0}),
+        json!({"value": "left", "partition": 0}),
+        json!({"value": "two", "partition": 1}),
+    ];
+    let lines = lines.map(|line| line.to_string()).join("\n");
+    let (written, said, code) = pass_through(&pipeline, lines.as_bytes(), &THROUGH);
+    let values: Vec<&str> = written
+        .iter()
+        .filter_map(|record| record["value"].as_str())
+        .collect();
+    assert!(
+        values.len() == 2 && values.contains(&"one") && values.contains(&"two"),
+        "{values:?}\n{said}"
+    );
+    assert_eq!(code, Some(1), "{said}");
+    let expected = "not everything that was fed is processed: in partition 0 stopped at offset 1: step \"probe\"";
+    assert!(said.contains(expected), "{said}");
 }
 
 #[test]

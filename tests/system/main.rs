@@ -15,6 +15,7 @@ mod openapi;
 mod passthrough;
 mod pipelines;
 mod queries;
+mod quickstart;
 mod rig_proofs;
 mod telemetry;
 mod tidy;

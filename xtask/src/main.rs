@@ -6,7 +6,7 @@ mod quickstart;
 mod setup;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -70,9 +70,19 @@ enum Verb {
     BenchMaps,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run_verb(Arguments::parse_from(arguments(std::env::args())).verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_verb(verb: Verb) -> Result<()> {
     let root = root()?;
-    match Arguments::parse_from(arguments(std::env::args())).verb {
+    match verb {
         Verb::Test { rest } => test(&root, &[], &rest),
         Verb::Lint => lint(&root),
         Verb::Plugins => {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use percent_encoding::NON_ALPHANUMERIC;
+use serde_json::Value;
 
 const EVENTS: u32 = 2_400;
 const USERS: u32 = 500;
@@ -37,25 +39,32 @@ pub struct Arguments {
 pub fn run(root: &Path, binary: &Path, arguments: &Arguments) -> Result<()> {
     let mut out = std::io::stdout();
     writeln!(out, "\n{INTRODUCTION}")?;
-    let mut stream = Stream::start(root, binary)?;
-    let events = match &arguments.feed {
+    let mut stream = Stream::start(root, binary, arguments.feed.is_some())?;
+    let mut events: String = match &arguments.feed {
         None => (0..EVENTS).map(event).collect(),
         Some(file) => std::fs::read_to_string(file).with_context(|| file.display().to_string())?,
     };
+    if !events.ends_with('\n') {
+        // The input stays open: only this says that the last line is whole.
+        events.push('\n');
+    }
     let count = events
         .lines()
         .filter(|line| !line.trim().is_empty())
         .count();
-    writeln!(
-        out,
-        "Feeding it {count} events, some of them malformed on purpose."
-    )?;
+    match &arguments.feed {
+        None => writeln!(
+            out,
+            "Feeding it {count} events, some of them malformed on purpose."
+        )?,
+        Some(file) => writeln!(out, "Feeding it the {count} lines of {}.", file.display())?,
+    }
     stream.feed(&events)?;
     let settled = stream.settle()?;
     writeln!(out, "{settled}\n")?;
-    let one = format!("{ENTRIES}/{}", stream.some_key()?);
-    let by_key = [("One user, by key:", one.as_str())];
-    for (what, path) in by_key.into_iter().chain(QUERIES) {
+    let one = stream.some_key()?.map(|key| format!("{ENTRIES}/{key}"));
+    let by_key = one.iter().map(|path| ("One user, by key:", path.as_str()));
+    for (what, path) in by_key.chain(QUERIES) {
         writeln!(out, "{what}\n  $ curl '{}{path}'", stream.url)?;
         writeln!(out, "  {}\n", stream.get(path)?.trim_end())?;
     }
@@ -137,7 +146,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn start(root: &Path, binary: &Path) -> Result<Self> {
+    fn start(root: &Path, binary: &Path, shows_failures: bool) -> Result<Self> {
         let http = match std::net::TcpListener::bind(HTTP) {
             Ok(_) => HTTP,
             Err(_) => "127.0.0.1:0",
@@ -158,7 +167,7 @@ impl Stream {
             .spawn()
             .with_context(|| binary.display().to_string())?;
         let log = child.stderr.take().context("its log is piped")?;
-        let address = follow(log)?;
+        let address = follow(log, shows_failures)?;
         Ok(Self {
             input: child.stdin.take(),
             child,
@@ -203,8 +212,8 @@ impl Stream {
                 .fold(0.0, |sum, value| sum + value)
         };
         let read = sum("millstream_source_records_total");
-        if read == 0.0 {
-            bail!("nothing is committed yet");
+        if read == 0.0 || sum("millstream_source_lag") > 0.0 {
+            bail!("not everything is committed yet");
         }
         Ok(format!(
             "It has read {read} of them and left out {} that are no such event; {} passed, in {} committed epochs.\n\
@@ -223,15 +232,12 @@ impl Stream {
         Ok(request.call()?.body_mut().read_to_string()?)
     }
 
-    /// A key that the map has: what is fed need not be our own events.
-    fn some_key(&self) -> Result<String> {
-        let page = self.get(&format!("{ENTRIES}?limit=1"))?;
-        let key = page
-            .split_once("\"key\":\"")
-            .and_then(|(_, rest)| rest.split_once('"'));
-        let (key, _) =
-            key.context("the map holds nobody: no event was one of a user of 18 or more")?;
-        Ok(key.to_owned())
+    /// A key that the map has, as a URL takes it: what is fed need not be our own events. None where it has none.
+    fn some_key(&self) -> Result<Option<String>> {
+        let page: Value = serde_json::from_str(&self.get(&format!("{ENTRIES}?limit=1"))?)?;
+        let key = page["entries"][0]["key"].as_str();
+        let encoded = |key| percent_encoding::utf8_percent_encode(key, NON_ALPHANUMERIC);
+        Ok(key.map(|key| encoded(key).to_string()))
     }
 
     /// Its input ends, and it is asked to.
@@ -253,8 +259,8 @@ impl Drop for Stream {
     }
 }
 
-/// Passes on what it logs, but for the records left out, and returns the address that it names.
-fn follow(log: impl std::io::Read + Send + 'static) -> Result<String> {
+/// Passes on what it logs, and returns the address that it names. Of our own events it is known which are left out.
+fn follow(log: impl std::io::Read + Send + 'static, shows_failures: bool) -> Result<String> {
     let (named, address) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(log).lines().map_while(Result::ok) {
@@ -263,7 +269,7 @@ fn follow(log: impl std::io::Read + Send + 'static) -> Result<String> {
             }
             let expected =
                 line.contains("skipped a record") || line.contains("records were skipped");
-            if !expected {
+            if shows_failures || !expected {
                 eprintln!("  {line}");
             }
         }

@@ -1,8 +1,9 @@
 //! Lines in and lines out, for a pipeline on the broker in memory: `--feed` writes a source's topic or a table's, `--out` copies what
 //! a sink's topic holds.
 //!
-//! Invariants: a table's file is read to its end before anything else begins; a broken line is told with its number, and costs nothing but itself; records of a key keep the order of their lines; no
-//! feed runs more than [`AHEAD_MAX`] records ahead of the pipeline, or of what is written out.
+//! Invariants: a table's file is read to its end before anything else begins; a broken line is told with its number, and costs
+//! nothing but itself; records of a key keep the order of their lines; no feed runs more than [`AHEAD_MAX`] records ahead of the
+//! pipeline, or of what is written out.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,9 +17,11 @@ use std::time::Duration;
 use millstream_broker::{Broker, Error, Isolation, Membership, PartitionOffset, Records, Spec};
 use millstream_engine::pipeline::{Kept, Pipeline, Target};
 use millstream_engine::state::changelog;
+use millstream_engine::task::failure::Stopped;
 
 use crate::embedded::{Embedded, PARTITIONS, Shared, now, out_group};
 use crate::lines::{self, Line};
+use crate::status::SharedStatus;
 
 /// How many records a feed may be ahead of whoever is slowest behind it.
 const AHEAD_MAX: i64 = 200_000;
@@ -64,25 +67,56 @@ struct Follower {
     topic: String,
 }
 
-impl Follower {
-    /// How many offsets lie between its committed ones and the ends.
-    fn is_behind_by(&self, shared: &Shared) -> i64 {
-        let of = |broker: &Broker, partition| {
-            let committed = broker.fetch_offset(&self.group, &self.topic, partition, false)?;
-            let committed = committed.map_or(0, |committed| committed.offset);
-            let end = Spec::Latest(Isolation::ReadUncommitted);
-            Ok::<i64, Error>(broker.list_offset(&self.topic, partition, end)? - committed)
+/// All that follow what is fed, and the workers, which say whose tasks have stopped: nobody waits for those.
+#[derive(Debug)]
+struct Followers {
+    shared: Arc<Shared>,
+    all: Vec<Follower>,
+    workers: Vec<SharedStatus>,
+}
+
+impl Followers {
+    /// How many offsets the one that is furthest behind has before it.
+    fn are_behind_by(&self) -> i64 {
+        let stopped = self.stopped();
+        let behind = |follower: &Follower| {
+            let numbers = (0..PARTITIONS).filter(|&partition| {
+                let is =
+                    |task: &Stopped| task.topic == follower.topic && task.partition == partition;
+                !stopped.iter().any(is)
+            });
+            self.shared.ask(|broker| {
+                numbers
+                    .filter_map(|number| left(broker, follower, number).ok())
+                    .sum()
+            })
         };
-        let numbers = 0..PARTITIONS;
-        shared.ask(|broker| numbers.filter_map(|number| of(broker, number).ok()).sum())
+        self.all.iter().map(behind).max().unwrap_or(0)
     }
+
+    fn stopped(&self) -> Vec<Stopped> {
+        let of = |worker: &SharedStatus| {
+            let status = worker.lock().expect("nobody panics with it held");
+            status.stopped.clone()
+        };
+        self.workers.iter().flat_map(of).collect()
+    }
+}
+
+/// How many offsets lie between a follower's committed one and the end.
+fn left(broker: &Broker, follower: &Follower, partition: u32) -> Result<i64, Error> {
+    let Follower { group, topic } = follower;
+    let committed = broker.fetch_offset(group, topic, partition, false)?;
+    let end = Spec::Latest(Isolation::ReadUncommitted);
+    let end = broker.list_offset(topic, partition, end)?;
+    Ok(end - committed.map_or(0, |committed| committed.offset))
 }
 
 /// What flows in and out beside the pipeline.
 #[derive(Debug)]
 pub struct Taps {
     shared: Arc<Shared>,
-    followers: Arc<[Follower]>,
+    followers: Arc<Followers>,
     feeding: Arc<AtomicUsize>,
     outs: Vec<JoinHandle<std::io::Result<()>>>,
     ended: Arc<AtomicBool>,
@@ -97,6 +131,7 @@ impl Taps {
     pub fn open(
         embedded: &Embedded,
         pipeline: &Pipeline,
+        workers: &[SharedStatus],
         feeds: &[Tap],
         outs: &[Tap],
     ) -> Result<Self, String> {
@@ -116,7 +151,11 @@ impl Taps {
         }
         let mut taps = Self {
             shared: Arc::clone(embedded.shared()),
-            followers: followers.into(),
+            followers: Arc::new(Followers {
+                shared: Arc::clone(embedded.shared()),
+                all: followers,
+                workers: workers.to_vec(),
+            }),
             feeding: Arc::default(),
             outs: Vec::new(),
             ended: Arc::default(),
@@ -169,16 +208,32 @@ impl Taps {
         })
     }
 
-    /// Whether all feeds have come to their end, and nobody is behind them.
+    /// Whether all feeds have come to their end, and nobody is behind them but tasks that have stopped.
     pub fn are_done(&self) -> bool {
-        let is_done = |follower: &Follower| follower.is_behind_by(&self.shared) == 0;
-        self.feeding.load(Ordering::Relaxed) == 0 && self.followers.iter().all(is_done)
+        self.feeding.load(Ordering::Relaxed) == 0 && self.followers.are_behind_by() == 0
+    }
+
+    /// What tasks have left because they stopped, in words.
+    pub fn unprocessed(&self) -> Option<String> {
+        let stopped = self.followers.stopped();
+        let said = stopped.iter().map(|task| {
+            let Stopped {
+                at,
+                topic,
+                partition,
+                offset,
+                reason,
+            } = task;
+            format!("{topic} partition {partition} stopped at offset {offset}: {at}: {reason}")
+        });
+        let said: Vec<String> = said.collect();
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     /// Writes out what is committed by now, to the end.
-    pub fn close(self) -> std::io::Result<()> {
+    pub fn close(&mut self) -> std::io::Result<()> {
         self.ended.store(true, Ordering::Relaxed);
-        for out in self.outs {
+        for out in self.outs.drain(..) {
             out.join().expect("a panic ends the process")?;
         }
         Ok(())
@@ -195,7 +250,7 @@ fn spawn<T: Send + 'static>(
 
 struct Feed {
     shared: Arc<Shared>,
-    followers: Arc<[Follower]>,
+    followers: Arc<Followers>,
     topic: String,
     /// A table out of a file, which has an end.
     is_whole_table: bool,
@@ -293,9 +348,7 @@ impl Feed {
                 tracing::error!("{}: {count} records are not taken: {error}", self.name);
             }
         }
-        let shared = &self.shared;
-        let is_far_behind = |follower: &Follower| follower.is_behind_by(shared) > AHEAD_MAX;
-        while self.followers.iter().any(is_far_behind) {
+        while self.followers.are_behind_by() > AHEAD_MAX {
             std::thread::sleep(PAUSE);
         }
     }

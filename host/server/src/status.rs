@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use millstream_engine::pipeline::Pipeline;
 use millstream_engine::tally::Tally;
 use millstream_engine::task::TopicPartition;
 use millstream_engine::task::failure::Stopped;
@@ -100,7 +101,12 @@ pub enum Phase {
 /// A worker's last word, for others to read.
 pub type SharedStatus = Arc<Mutex<WorkerStatus>>;
 
-pub fn shared(tally: Tally) -> SharedStatus {
+/// One for each worker that is to be started.
+pub fn of_workers(workers: u32, pipeline: &Pipeline) -> Vec<SharedStatus> {
+    (0..workers).map(|_| shared(Tally::new(pipeline))).collect()
+}
+
+fn shared(tally: Tally) -> SharedStatus {
     let status = WorkerStatus {
         phase: Phase::Joining,
         held: Vec::new(),

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use millstream_engine::pipeline::MapId;
-use millstream_engine::tally::Tally;
+use millstream_engine::pipeline::{MapId, Pipeline};
 use millstream_engine::worker::Setup;
 
 use crate::cluster::{Admin as _, AdminError, Cluster, StartPlace};
@@ -23,7 +22,7 @@ use crate::query::{Served, Server};
 use crate::replicated::{self, Replicated};
 use crate::restoring::Restoring;
 use crate::seat_lock::{LockError, SeatLock};
-use crate::status;
+use crate::status::{self, SharedStatus};
 use crate::tables::Tables;
 use crate::topics::{self, Topics, TopicsError};
 use crate::wasm::StepPlugin;
@@ -40,6 +39,23 @@ pub struct Options {
     pub http: SocketAddr,
     /// How long an unreachable broker is tried; for ever where there is none.
     pub connect_timeout: Option<Duration>,
+}
+
+/// How the process is asked to end, and asked how it is.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pub stop: Arc<AtomicBool>,
+    /// By number.
+    pub workers: Vec<SharedStatus>,
+}
+
+impl Control {
+    pub fn new(workers: u32, pipeline: &Pipeline) -> Self {
+        Self {
+            stop: Arc::default(),
+            workers: status::of_workers(workers, pipeline),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +83,8 @@ pub enum Failure {
     Status { url: String, why: String },
     #[error("the workers did not end in time")]
     Stuck,
+    #[error("not everything that was fed is processed: {0}")]
+    Unprocessed(String),
 }
 
 impl From<TopicsError> for Failure {
@@ -78,17 +96,17 @@ impl From<TopicsError> for Failure {
     }
 }
 
-/// Runs on a real Kafka, until `stop` is set and all is committed, or until a worker fails.
+/// Runs on a real Kafka, until it is asked to stop and all is committed, or until a worker fails.
 pub fn run(
     config: &Config,
     steps: &Arc<Vec<StepPlugin>>,
     clients: &Clients,
     options: &Options,
-    stop: &Arc<AtomicBool>,
+    control: &Control,
 ) -> Result<(), Failure> {
     let name = &config.pipeline.name;
     let mut lock = SeatLock::take(name, &options.instance, clients.bootstrap())?;
-    run_on(clients, Some(&mut lock), config, steps, options, stop)
+    run_on(clients, Some(&mut lock), config, steps, options, control)
 }
 
 /// The same on any cluster. The seats' lock is for those that other processes can reach.
@@ -98,8 +116,9 @@ pub fn run_on<C: Cluster>(
     config: &Config,
     steps: &Arc<Vec<StepPlugin>>,
     options: &Options,
-    stop: &Arc<AtomicBool>,
+    control: &Control,
 ) -> Result<(), Failure> {
+    let stop = &control.stop;
     let (server, listener) = Server::bind(options.http).map_err(|source| Failure::System {
         what: format!("HTTP can't listen on {}", options.http),
         source,
@@ -128,7 +147,6 @@ pub fn run_on<C: Cluster>(
     drop(admin);
 
     let pipeline = Arc::new(config.pipeline.clone());
-    let statuses = (0..options.workers).map(|_| status::shared(Tally::new(&pipeline)));
     let served = Served {
         pipeline: Arc::clone(&pipeline),
         instance: options.instance.clone(),
@@ -142,7 +160,7 @@ pub fn run_on<C: Cluster>(
         partitions_of: topics.partitions_of.clone(),
         directory: Arc::default(),
         memory: Arc::new(MapMemory::new(&pipeline, config.memory, draw(), draw())),
-        workers: statuses.collect(),
+        workers: control.workers.clone(),
     };
     let mut replicated = start_replicated(cluster, &served)?;
     let workers = start_workers(&outlet, producers, &served, &topics, steps, stop)?;

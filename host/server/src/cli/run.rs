@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,7 +14,7 @@ use crate::config::Overrides;
 use crate::embedded::{Embedded, Keeper, PARTITIONS};
 use crate::feed::{Tap, Taps};
 use crate::load;
-use crate::supervisor::{self, Failure, Options};
+use crate::supervisor::{self, Control, Failure, Options};
 
 /// How often it is looked whether all that was fed is through.
 const LOOK: Duration = Duration::from_millis(50);
@@ -60,9 +60,8 @@ pub fn main(arguments: Arguments) -> Result<(), Failure> {
         http: arguments.http,
         connect_timeout: arguments.connect_timeout,
     };
-    let stop = Arc::new(AtomicBool::new(false));
     if arguments.embedded {
-        return embedded(&arguments, &options, &stop);
+        return embedded(&arguments, &options);
     }
     let overrides = Overrides {
         bootstrap: arguments.bootstrap,
@@ -72,15 +71,12 @@ pub fn main(arguments: Arguments) -> Result<(), Failure> {
     let config = read(&arguments.pipeline, &overrides, &runtime)?;
     let _ticker = start_ticker(&runtime)?;
     let (clients, steps) = load::all(&config, &runtime, &options.instance)?;
-    watch_signals(&stop)?;
-    supervisor::run(&config, &steps, &clients, &options, &stop)
+    let control = Control::new(options.workers, &config.pipeline);
+    watch_signals(&control.stop)?;
+    supervisor::run(&config, &steps, &clients, &options, &control)
 }
 
-fn embedded(
-    arguments: &Arguments,
-    options: &Options,
-    stop: &Arc<AtomicBool>,
-) -> Result<(), Failure> {
+fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
     let overrides = Overrides {
         bootstrap: None,
         embedded: true,
@@ -98,13 +94,22 @@ fn embedded(
     });
     let places: Vec<_> = places.collect();
     cluster.admin()?.resolve_starts(&places, || false)?;
-    let opened = Taps::open(&cluster, pipeline, &arguments.feeds, &arguments.outs);
-    let taps = opened.map_err(Failure::CommandLine)?;
+    let control = Control::new(options.workers, pipeline);
+    let workers = &control.workers;
+    let opened = Taps::open(
+        &cluster,
+        pipeline,
+        workers,
+        &arguments.feeds,
+        &arguments.outs,
+    );
+    let mut taps = opened.map_err(Failure::CommandLine)?;
     let thread = |source| Failure::System {
         what: "a thread".into(),
         source,
     };
     let keeper = Keeper::start(Arc::clone(cluster.shared()), &pipeline.name).map_err(thread)?;
+    let stop = &control.stop;
     watch_signals(stop)?;
     let ran = std::thread::scope(|scope| {
         if arguments.until_end {
@@ -117,7 +122,7 @@ fn embedded(
                 }
             });
         }
-        let ran = supervisor::run_on(&cluster, None, &config, &steps, options, stop);
+        let ran = supervisor::run_on(&cluster, None, &config, &steps, options, &control);
         stop.store(true, Ordering::Relaxed);
         ran
     });
@@ -126,5 +131,11 @@ fn embedded(
         what: "an output can't be written".into(),
         source,
     });
-    ran.and(closed)
+    ran.and(closed)?;
+    if arguments.until_end
+        && let Some(left) = taps.unprocessed()
+    {
+        return Err(Failure::Unprocessed(left));
+    }
+    Ok(())
 }
