@@ -55,7 +55,7 @@ fn quickstart_shows_its_own_events_and_others() {
         &[
             "It has read 4 of them and left out 1 that are no such event",
             "The map holds 2 users.",
-            r#""name":"ZOË","age":61,"country":"DE","ts":1,"country_name":"Germany""#,
+            r#""name":"ZOË","age":61,"country":"DE","country_name":"Germany","ts":1"#,
         ],
     );
     let nowhere = quickstart(&["--feed", "/nowhere/events.jsonl"]);
