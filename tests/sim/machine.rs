@@ -7,22 +7,8 @@ use std::panic::catch_unwind;
 use millstream_engine::commit::machine::{Action, Event, Resolution, State, Then, on};
 use millstream_engine::commit::verdict::{Sends, Verdict};
 
-/// The diagram of `commit::machine`, arrow by arrow. What isn't here can't come.
-const DIAGRAM: &str = "\
-    Ready               Begin      -> Open: Begin
-    Open                Close      -> Committing: Commit
-    Open                Broken     -> Replacing(Rewind): Replace
-    Committing          Committed  -> Ready: Merge
-    Committing          Several    -> Replacing(Keep): Merge Replace
-    Committing          Aborted    -> Replacing(Rewind): Replace
-    Committing          InDoubt    -> Resolving: Replace
-    Resolving           Replaced   -> Resolving: ReadOffsets
-    Resolving           Found      -> Ready: Merge
-    Resolving           Absent     -> Ready: Rewind
-    Replacing(Keep)     Replaced   -> Ready:
-    Replacing(Rewind)   Replaced   -> Ready: Rewind
-    any                 Fenced     -> Ended: End(Fenced(\"why\"))
-    any                 Fatal      -> Ended: End(Fatal(\"why\"))";
+/// What is promised: its table of states and events has every arrow. What isn't there can't come.
+const PROMISE: &str = include_str!("../../docs/protocol.md");
 
 const STATES: [State; 7] = [
     State::Ready,
@@ -71,11 +57,13 @@ fn event(name: &str) -> Event {
 /// Where an arrow leads, and what it asks for.
 fn arrow(state: State, event: &str) -> Option<String> {
     let state = format!("{state:?}");
-    DIAGRAM.lines().find_map(|line| {
-        let (from, to) = line.split_once(" -> ").expect("an arrow leads somewhere");
-        let mut from = from.split_whitespace();
-        let (from, on) = (from.next()?, from.next()?);
-        ((from == state || from == "any") && on == event).then(|| to.to_owned())
+    PROMISE.lines().find_map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [from, on, to, actions] = cells[..] else {
+            return None;
+        };
+        let leads = (from == state || from == "any") && on == event;
+        leads.then(|| format!("{to}: {actions}").trim_end().to_owned())
     })
 }
 

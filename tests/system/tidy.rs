@@ -238,3 +238,38 @@ fn nothing_names_a_machine() {
     }
     report(&found, "a path of somebody's machine");
 }
+
+/// The protocol's page says which test holds which rule.
+#[test]
+fn tests_that_the_protocol_names_exist() {
+    let page = std::fs::read_to_string(repository().join("docs/protocol.md"));
+    let page = page.expect("the page is there");
+    let rust: String = sources("rs")
+        .into_iter()
+        .map(|source| source.text)
+        .collect();
+    let is_word = |name: &str, mark: char| {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == mark;
+        name.contains(mark) && name.chars().all(plain)
+    };
+    let (mut scripts, mut tests, mut missing) = (0, 0, Vec::new());
+    for name in page.split('`').skip(1).step_by(2) {
+        let there = if is_word(name, '-') {
+            scripts += 1;
+            repository().join("tests/sim/protocol").join(name).is_file()
+        } else if is_word(name, '_') {
+            tests += 1;
+            rust.contains(&format!("fn {name}()"))
+        } else {
+            continue;
+        };
+        if !there {
+            missing.push(name.to_owned());
+        }
+    }
+    report(&missing, "docs/protocol.md names tests that don't exist");
+    assert!(
+        scripts > 20 && tests > 5,
+        "{scripts} scripts, {tests} tests"
+    );
+}
