@@ -3,7 +3,7 @@
 //!
 //! Invariant of both: what is read is committed; a time-out is never taken for an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -23,18 +23,28 @@ pub trait Cluster: Clone + Debug + Send + Sync + 'static {
 
     fn guarantee(&self) -> Guarantee;
 
+    /// The name of this process among those of the pipeline.
+    fn instance(&self) -> &str;
+
     /// The name of a worker's seat: its `transactional.id` and `group.instance.id`.
-    fn seat(&self, worker: u32) -> String;
+    fn seat_of(&self, instance: &str, worker: u32) -> String;
+
+    fn seat(&self, worker: u32) -> String {
+        self.seat_of(self.instance(), worker)
+    }
+
+    /// Seats of other instances that are in the group right now.
+    fn others(&self) -> Result<BTreeSet<String>, String>;
 
     fn admin(&self) -> Result<Self::Admin, AdminError>;
 
     /// Joins the group in the seat of a worker. The index of a topic is its `TopicId`.
     fn join(&self, worker: u32, topics: &[String]) -> Result<Self::Member, String>;
 
-    /// For these topics, whose smallest and largest `max.message.bytes` are given. To be initialised before it is used.
+    /// In a seat, for these topics, whose smallest and largest `max.message.bytes` are given. To be initialised before it is used.
     fn producer(
         &self,
-        worker: u32,
+        seat: &str,
         topics: &[String],
         record_bytes: (usize, usize),
     ) -> Result<Self::Producer, String>;

@@ -81,8 +81,10 @@ impl<C: Cluster> Outlet<C> {
     /// gone: it might still send what it was asked to.
     pub fn open(&self, stop: &AtomicBool, between: &dyn Fn()) -> Result<C::Producer, OpenError> {
         let opened = insist(stop, "initialising the producer", between, || {
-            let (worker, bytes) = (self.worker, self.record_bytes);
-            let producer = self.cluster.producer(worker, &self.topics, bytes)?;
+            let seat = self.cluster.seat(self.worker);
+            let producer = self
+                .cluster
+                .producer(&seat, &self.topics, self.record_bytes)?;
             match self.init(&producer, between) {
                 Ok(()) => Ok(Ok(producer)),
                 Err(InitError::Refused(why)) => Ok(Err(why)),

@@ -32,6 +32,9 @@ use crate::tables::Tables;
 use crate::wasm::{StepPlugin, Steps};
 
 mod assignment;
+mod succession;
+
+use succession::Succession;
 
 /// How long a worker waits for records with nothing else to do: how late a tick may come, or a changed map entry be seen.
 const IDLE: Duration = Duration::from_millis(5);
@@ -112,6 +115,7 @@ struct Loop<C: Cluster> {
     began: Instant,
     stopping: bool,
     reporter: Reporter,
+    succession: Succession,
 }
 
 /// What queries may still ask must be folded still: whatever ends the loop, its partitions leave the directory.
@@ -155,6 +159,7 @@ impl<C: Cluster> Loop<C> {
             began: Instant::now(),
             stopping: false,
             reporter: Reporter::new(Arc::clone(&seat.status)),
+            succession: Succession::default(),
             seat,
         })
     }

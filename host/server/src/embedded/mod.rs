@@ -9,6 +9,7 @@ mod member;
 mod producer;
 mod reader;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -145,8 +146,17 @@ impl Cluster for Embedded {
         self.guarantee
     }
 
-    fn seat(&self, worker: u32) -> String {
-        format!("{}.{}.{worker}", self.pipeline, self.instance)
+    fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    fn seat_of(&self, instance: &str, worker: u32) -> String {
+        format!("{}.{instance}.{worker}", self.pipeline)
+    }
+
+    /// Nobody but this process can reach the broker.
+    fn others(&self) -> Result<BTreeSet<String>, String> {
+        Ok(BTreeSet::new())
     }
 
     fn admin(&self) -> Result<Admin, AdminError> {
@@ -161,12 +171,12 @@ impl Cluster for Embedded {
 
     fn producer(
         &self,
-        worker: u32,
+        seat: &str,
         topics: &[String],
         _: (usize, usize),
     ) -> Result<Producer, String> {
         let shared = Arc::clone(&self.shared);
-        Producer::new(shared, self.seat(worker), topics).map_err(|error| error.to_string())
+        Producer::new(shared, seat.to_owned(), topics).map_err(|error| error.to_string())
     }
 
     fn reader(&self) -> Result<Reader, String> {

@@ -1,9 +1,11 @@
 //! The settings of our Kafka clients: the user's properties, and on top of them those on which exactly-once rests.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millstream_engine::pipeline::Guarantee;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
@@ -135,13 +137,13 @@ impl Clients {
     /// `record_bytes_max` is what the largest does.
     fn producer_config(
         &self,
-        worker: u32,
+        seat: &str,
         batch_bytes_max: usize,
         record_bytes_max: usize,
     ) -> ClientConfig {
         let mut config = base(&self.properties.producer);
         config
-            .set("client.id", self.seat(worker))
+            .set("client.id", seat)
             .set("enable.idempotence", "true")
             .set("delivery.report.only.error", "true")
             .set("partitioner", "murmur2_random");
@@ -149,7 +151,7 @@ impl Clients {
             let timeout =
                 (self.interval * TRANSACTION_INTERVALS).clamp(TRANSACTION_MIN, TRANSACTION_MAX);
             config
-                .set("transactional.id", self.seat(worker))
+                .set("transactional.id", seat)
                 .set("transaction.timeout.ms", timeout.as_millis().to_string());
         }
         default(&mut config, "linger.ms", "5");
@@ -187,8 +189,30 @@ impl Cluster for Clients {
         self.guarantee
     }
 
-    fn seat(&self, worker: u32) -> String {
-        format!("{}.{}.{worker}", self.pipeline, self.instance)
+    fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    fn seat_of(&self, instance: &str, worker: u32) -> String {
+        format!("{}.{instance}.{worker}", self.pipeline)
+    }
+
+    fn others(&self) -> Result<BTreeSet<String>, String> {
+        let asked = |error: KafkaError| error.to_string();
+        let client: BaseConsumer = self.admin_config().create().map_err(asked)?;
+        let groups = client.fetch_group_list(Some(&self.pipeline), REQUEST_MAX);
+        let groups = groups.map_err(asked)?;
+        let members = groups.groups().iter().flat_map(|group| group.members());
+        let seats = members.map(|member| member.client_id());
+        // Whoever else reads in the group under a name of its own has no seat.
+        let pipeline = format!("{}.", self.pipeline);
+        let own = format!("{pipeline}{}.", self.instance);
+        let is_own = |seat: &str| {
+            let worker = seat.strip_prefix(&own);
+            worker.is_some_and(|worker| worker.parse::<u32>().is_ok())
+        };
+        let others = seats.filter(|seat| seat.starts_with(&pipeline) && !is_own(seat));
+        Ok(others.map(str::to_owned).collect())
     }
 
     fn admin(&self) -> Result<Admin, AdminError> {
@@ -201,11 +225,11 @@ impl Cluster for Clients {
 
     fn producer(
         &self,
-        worker: u32,
+        seat: &str,
         topics: &[String],
         (smallest, largest): (usize, usize),
     ) -> Result<Producer, String> {
-        Producer::new(&self.producer_config(worker, smallest, largest), topics)
+        Producer::new(&self.producer_config(seat, smallest, largest), topics)
     }
 
     fn reader(&self) -> Result<Reader, String> {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_engine::pipeline::MapId;
+use millstream_engine::pipeline::{Guarantee, MapId};
 use millstream_engine::task::TopicPartition;
 use millstream_engine::worker::{CommittedOffset, Event};
 
@@ -24,13 +24,20 @@ const HANGING: &str = "they have been pending for longer than a transaction may 
 
 impl<C: Cluster> Loop<C> {
     pub(super) fn read_offsets(
-        &self,
+        &mut self,
         places: &[TopicPartition],
     ) -> Result<Vec<CommittedOffset>, Halt> {
         if places.is_empty() {
             return Ok(Vec::new());
         }
+        let taking = self.engine.held().next().is_none()
+            && self.engine.guarantee() == Guarantee::ExactlyOnce;
+        let mut succession = std::mem::take(&mut self.succession);
         let look = || self.look_after_seat();
+        let cluster = &self.seat.outlet.cluster;
+        if taking {
+            succession.look(cluster, &look);
+        }
         let began = Instant::now();
         let explain = |why| match began.elapsed() > PENDING_MAX {
             true => format!("{why}; {HANGING}"),
@@ -55,6 +62,10 @@ impl<C: Cluster> Loop<C> {
                 Ok(offsets)
             },
         )?;
+        if taking {
+            succession.succeed(cluster, &offsets, &look);
+        }
+        self.succession = succession;
         Ok(offsets)
     }
 

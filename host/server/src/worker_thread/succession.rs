@@ -1,0 +1,80 @@
+//! Ending what other instances left open when they died: part of taking partitions.
+//!
+//! Until its time-out, the open transaction of a dead worker hides what is behind it from everybody who reads committed records, our
+//! own maps included, and keeps stable offsets from being read. Initialising a producer in its seat ends it at once.
+//!
+//! Invariant: a seat that is in the group is left alone. One that isn't and lives all the same was frozen or cut off; it finds its
+//! epoch aborted, as the group would have made it, and takes its seat again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use millstream_engine::commit::token::Token;
+use millstream_engine::worker::CommittedOffset;
+
+use crate::cluster::{Cluster, InitError, Producer as _};
+
+/// A seat that can't be had in so many tries is left to its time-out.
+const TRIES: u32 = 10;
+const TRY: Duration = Duration::from_millis(500);
+
+/// The seats of other instances, as far as a worker knows them.
+#[derive(Debug, Default)]
+pub struct Succession {
+    /// In the group when there was a look last.
+    present: BTreeSet<String>,
+}
+
+impl Succession {
+    /// To be called with every assignment, before offsets are read: ends what those seats left open that have gone since the last.
+    pub fn look<C: Cluster>(&mut self, cluster: &C, between: &dyn Fn()) {
+        match cluster.others() {
+            Ok(present) => {
+                let before = std::mem::replace(&mut self.present, present);
+                for seat in before.difference(&self.present) {
+                    end(cluster, seat, between);
+                }
+            }
+            Err(why) => tracing::warn!("the group's members can't be listed: {why}"),
+        }
+    }
+
+    /// The same for the seats that committed these offsets: they may have gone before this worker came.
+    pub fn succeed<C: Cluster>(
+        &self,
+        cluster: &C,
+        offsets: &[CommittedOffset],
+        between: &dyn Fn(),
+    ) {
+        let tokens = offsets
+            .iter()
+            .filter_map(|at| Token::from_metadata(&at.metadata));
+        // Our own instance's were ended when the process started.
+        let others = tokens.filter(|token| token.instance != cluster.instance());
+        let seats: BTreeSet<String> = others
+            .map(|token| cluster.seat_of(&token.instance, token.worker))
+            .collect();
+        for seat in seats.difference(&self.present) {
+            end(cluster, seat, between);
+        }
+    }
+}
+
+fn end<C: Cluster>(cluster: &C, seat: &str, between: &dyn Fn()) {
+    let ended = cluster.producer(seat, &[], (0, 0)).and_then(|producer| {
+        for _ in 0..TRIES {
+            match producer.init(TRY) {
+                Ok(()) => return Ok(()),
+                Err(InitError::Again(_)) => between(),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Err("it took too long".into())
+    });
+    match ended {
+        Ok(()) => tracing::info!("{seat} is gone: what it may have left open is ended"),
+        Err(why) => tracing::warn!(
+            "{seat} is gone, and what it may have left open stays so until its time-out: {why}"
+        ),
+    }
+}
