@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use millstream_broker::{
-    Broker, Isolation, Join, Membership, Outcome, PartitionOffset, Producer, Records, Settings,
-    Spec,
+    Answer, Broker, Isolation, Join, Membership, Outcome, PartitionOffset, Place, Producer,
+    Records, Settings, Spec,
 };
 
-use crate::subject::{Answer, Joined, Place, Seen, Subject};
+use crate::subject::{Joined, Seen, Subject};
 
 /// A script's records fit.
 const FETCH_BYTES: usize = 1 << 20;
@@ -33,8 +33,8 @@ impl Subject for Imitation {
         self.broker.partitions(name)
     }
 
-    fn delete_records(&mut self, (topic, partition): Place<'_>, before: i64) -> Answer<()> {
-        self.broker.delete_records(topic, partition, before)
+    fn delete_records(&mut self, at: Place<'_>, before: i64) -> Answer<()> {
+        self.broker.delete_records(at, before)
     }
 
     fn init_producer_id(&mut self, id: Option<&str>, timeout_ms: i64) -> Answer<Producer> {
@@ -44,12 +44,12 @@ impl Subject for Imitation {
     fn produce(
         &mut self,
         producer: Option<&Producer>,
-        (topic, partition): Place<'_>,
+        at: Place<'_>,
         sequence: i32,
         records: Records,
     ) -> Answer<i64> {
         self.broker
-            .produce(self.now, producer, topic, partition, sequence, records)
+            .produce(self.now, producer, at, sequence, records)
     }
 
     fn end_transaction(&mut self, producer: &Producer, outcome: Outcome) -> Answer<()> {
@@ -58,13 +58,11 @@ impl Subject for Imitation {
 
     fn fetch(
         &mut self,
-        (topic, partition): Place<'_>,
+        at: Place<'_>,
         from: i64,
         isolation: Isolation,
     ) -> Answer<(Vec<Seen>, i64)> {
-        let fetched = self
-            .broker
-            .fetch(topic, partition, from, isolation, FETCH_BYTES)?;
+        let fetched = self.broker.fetch(at, from, isolation, FETCH_BYTES)?;
         let own = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
         let seen = fetched.records().map(|record| Seen {
             offset: record.offset,
@@ -79,8 +77,8 @@ impl Subject for Imitation {
         Ok((seen.collect(), fetched.next_offset))
     }
 
-    fn list_offset(&mut self, (topic, partition): Place<'_>, spec: Spec) -> Answer<i64> {
-        self.broker.list_offset(topic, partition, spec)
+    fn list_offset(&mut self, at: Place<'_>, spec: Spec) -> Answer<i64> {
+        self.broker.list_offset(at, spec)
     }
 
     fn commit_offsets(
@@ -101,12 +99,10 @@ impl Subject for Imitation {
     fn fetch_offset(
         &mut self,
         group: &str,
-        (topic, partition): Place<'_>,
+        at: Place<'_>,
         require_stable: bool,
     ) -> Answer<Option<(i64, String)>> {
-        let found = self
-            .broker
-            .fetch_offset(group, topic, partition, require_stable)?;
+        let found = self.broker.fetch_offset(group, at, require_stable)?;
         Ok(found.map(|found| (found.offset, found.metadata.clone())))
     }
 
@@ -138,8 +134,7 @@ impl Subject for Imitation {
     }
 
     fn leave_group(&mut self, group: &str, member: &Membership<'_>) -> Answer<()> {
-        self.broker
-            .leave_group(self.now, group, member.member_id, member.instance_id)
+        self.broker.leave_group(self.now, group, member)
     }
 
     fn wait(&mut self, ms: u32) {

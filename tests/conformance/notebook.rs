@@ -7,11 +7,12 @@ use std::error::Error;
 
 use goldenscript::{Context, Runner};
 use millstream_broker::{
-    Isolation, Join, Membership, Outcome, PartitionOffset, Producer, Records, Settings, Spec,
+    Answer, Isolation, Join, Membership, Outcome, PartitionOffset, Producer, Records, Settings,
+    Spec,
 };
 
 use crate::command::Command;
-use crate::subject::{Answer, Joined, Seen, Subject};
+use crate::subject::{Joined, Seen, Subject};
 
 type Page = Result<String, Box<dyn Error>>;
 
@@ -152,11 +153,10 @@ impl<S: Subject> Notebook<S> {
                 cleanup,
                 bytes,
             } => {
-                let usual = Settings::default();
+                let usual = Settings::default().max_message_bytes;
                 let settings = Settings {
                     compact: cleanup.as_deref() == Some("compact"),
-                    max_message_bytes: bytes.unwrap_or(usual.max_message_bytes),
-                    ..usual
+                    max_message_bytes: bytes.unwrap_or(usual),
                 };
                 let full = self.full(name);
                 let created = self

@@ -1,14 +1,9 @@
 //! What can be asked of a Kafka, the model or a real one: one method a request, in the shapes of `millstream-broker`.
 
 use millstream_broker::{
-    Assignment, Error, Isolation, Join, Membership, Outcome, PartitionOffset, Producer, Records,
-    Settings, Spec,
+    Answer, Assignment, Isolation, Join, Membership, Outcome, PartitionOffset, Place, Producer,
+    Records, Settings, Spec,
 };
-
-pub type Answer<T> = Result<T, Error>;
-
-/// A topic's name and a partition of it.
-pub type Place<'a> = (&'a str, u32);
 
 /// A record as a consumer saw it.
 #[derive(Clone, Debug)]

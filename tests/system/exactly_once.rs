@@ -283,15 +283,22 @@ fn exactly_once_with_a_second_instance_joining_and_leaving() {
     // Killed for good: the first one takes its partitions over once the session is over.
     stage.add();
     let before = committed(&second);
-    wait("an epoch of the second", READY, || committed(&second) > before);
+    wait("an epoch of the second", READY, || {
+        committed(&second) > before
+    });
     let taken = first.lines().len();
     second.kill();
     let killed = Instant::now();
     let gone = ".b.0 is gone: what it may have left open is ended";
     first.wait_line_after(taken, gone, READY);
     let epoch = epochs(&first);
-    wait("an epoch of all partitions", READY, || epochs(&first) > epoch);
-    println!("taken over, and committed, {:.1} s after the kill", killed.elapsed().as_secs_f64());
+    wait("an epoch of all partitions", READY, || {
+        epochs(&first) > epoch
+    });
+    println!(
+        "taken over, and committed, {:.1} s after the kill",
+        killed.elapsed().as_secs_f64()
+    );
     stage.wait_done(&[&first]);
     stage.judge(&[&first]);
 }

@@ -2,13 +2,17 @@
 
 use std::fmt;
 
+/// What the broker answers, or why it refuses.
+pub type Answer<T> = Result<T, Error>;
+
 macro_rules! errors {
     ($($(#[$about:meta])* $name:ident = $code:literal, $kafka:literal;)*) => {
         /// An error code of the Kafka protocol (<https://kafka.apache.org/protocol#protocol_error_codes>). It is written as there:
         /// `INVALID_PRODUCER_EPOCH`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(i16)]
         pub enum Error {
-            $($(#[$about])* $name,)*
+            $($(#[$about])* $name = $code,)*
         }
 
         impl Error {
@@ -17,15 +21,15 @@ macro_rules! errors {
 
             /// The protocol's number.
             pub fn code(self) -> i16 {
-                match self {
-                    $(Self::$name => $code,)*
-                }
+                self as i16
             }
+        }
 
-            fn name(self) -> &'static str {
-                match self {
+        impl fmt::Display for Error {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
                     $(Self::$name => $kafka,)*
-                }
+                })
             }
         }
     };
@@ -63,12 +67,6 @@ errors! {
     InvalidRecord = 87, "INVALID_RECORD";
     /// A transaction that is still open wrote an offset of that partition (KIP-447).
     UnstableOffsetCommit = 88, "UNSTABLE_OFFSET_COMMIT";
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 impl std::error::Error for Error {}

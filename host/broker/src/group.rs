@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::error::Error;
+use crate::error::{Answer, Error};
 use crate::offsets::Offsets;
 use crate::{Broker, Topics};
 
@@ -47,10 +47,6 @@ impl Membership<'_> {
         instance_id: None,
         generation: -1,
     };
-
-    pub(crate) fn is_given(&self) -> bool {
-        self.generation >= 0 || !self.member_id.is_empty() || self.instance_id.is_some()
-    }
 }
 
 /// What a member has in a generation.
@@ -64,22 +60,14 @@ pub struct Assignment {
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     generation: i32,
-    state: State,
+    /// None while it is `Stable`.
+    rebalancing_until: Option<i64>,
     members: BTreeMap<String, Member>,
     /// Who asked to join first. When it asks again, there is a rebalance.
     leader: Option<String>,
     /// The members of the last generation: all that the broker writes to disk.
     written: BTreeMap<String, Member>,
     pub offsets: Offsets,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Stable,
-    Rebalancing {
-        until: i64,
-    },
 }
 
 #[derive(Clone, Debug)]
@@ -99,40 +87,35 @@ impl Group {
         !self.members.is_empty()
     }
 
-    /// Kafka's `ClassicGroup.validateMember`, and the generation.
-    pub fn check(&self, member: &Membership<'_>) -> Result<(), Error> {
-        self.check_member(member.member_id, member.instance_id)?;
-        if member.generation != self.generation {
-            return Err(Error::IllegalGeneration);
-        }
-        Ok(())
+    /// Whether that is a member, and of this generation.
+    pub fn check(&self, member: &Membership<'_>) -> Answer<()> {
+        self.member(member.member_id, member.instance_id)?;
+        let is_current = member.generation == self.generation;
+        is_current.then_some(()).ok_or(Error::IllegalGeneration)
     }
 
-    fn check_member(&self, member_id: &str, instance_id: Option<&str>) -> Result<(), Error> {
+    /// Kafka's `ClassicGroup.validateMember`.
+    fn member(&self, member_id: &str, instance_id: Option<&str>) -> Answer<&Member> {
         if let Some(instance_id) = instance_id {
             let holder = self.holder(instance_id).ok_or(Error::UnknownMemberId)?;
             if holder != member_id {
                 return Err(Error::FencedInstanceId);
             }
         }
-        let known = self.members.contains_key(member_id);
-        known.then_some(()).ok_or(Error::UnknownMemberId)
+        self.members.get(member_id).ok_or(Error::UnknownMemberId)
     }
 
     /// The id of the member that has this instance id.
     fn holder(&self, instance_id: &str) -> Option<&str> {
         let mut members = self.members.iter();
-        members
-            .find(|(_, member)| member.instance_id.as_deref() == Some(instance_id))
-            .map(|(id, _)| id.as_str())
+        let found = members.find(|(_, member)| member.instance_id.as_deref() == Some(instance_id));
+        found.map(|(id, _)| id.as_str())
     }
 
     fn join(&mut self, id: &str, join: &Join<'_>, now: i64, topics: &Topics) {
-        let before = match join.instance_id.and_then(|name| self.holder(name)) {
-            Some(holder) => Some(holder.to_owned()),
-            None => self.members.contains_key(id).then(|| id.to_owned()),
-        };
-        let member = Member {
+        let holder = join.instance_id.and_then(|name| self.holder(name));
+        let before = holder.unwrap_or(id).to_owned();
+        let mut member = Member {
             instance_id: join.instance_id.map(str::to_owned),
             topics: join.topics.iter().map(|&topic| topic.into()).collect(),
             session_timeout_ms: join.session_timeout_ms,
@@ -141,79 +124,67 @@ impl Group {
             waits: true,
             partitions: Vec::new(),
         };
-        let leads = before.is_some() && before == self.leader;
-        let old = before.and_then(|before| self.members.remove(&before));
+        let leads = self.leader.as_ref() == Some(&before);
         if leads || self.leader.is_none() {
             self.leader = Some(id.into());
         }
         // A follower that wants the same as before is told what it has, and so is the new holder of an instance id, whatever it
         // wants (KAFKA-12759).
-        if let Some(old) = old
-            && self.state == State::Stable
+        if let Some(old) = self.members.remove(&before)
+            && self.rebalancing_until.is_none()
             && (join.member_id.is_empty() || (!leads && old.topics == member.topics))
         {
-            let member = Member {
-                waits: false,
-                partitions: old.partitions,
-                ..member
-            };
+            member.waits = false;
+            member.partitions = old.partitions;
             self.members.insert(id.into(), member);
             self.written = self.members.clone();
-            return;
+        } else {
+            self.members.insert(id.into(), member);
+            self.rebalance(now);
+            self.complete_if_ready(now, topics);
         }
-        self.members.insert(id.into(), member);
-        self.rebalance(now);
-        self.complete_if_ready(now, topics);
     }
 
-    fn remove(&mut self, id: &str, now: i64) {
-        self.members.remove(id);
-        if self.leader.as_deref() == Some(id) {
+    fn remove(&mut self, now: i64, goes: impl Fn(&String, &Member) -> bool) {
+        let before = self.members.len();
+        self.members.retain(|id, member| !goes(id, member));
+        if self.members.len() == before {
+            return;
+        }
+        let is_gone = |leader: &String| !self.members.contains_key(leader);
+        if self.leader.as_ref().is_some_and(is_gone) {
             self.leader = self.members.keys().next().cloned();
         }
         self.rebalance(now);
     }
 
     fn rebalance(&mut self, now: i64) {
-        if self.state == State::Stable {
-            let timeouts = self.members.values().map(|m| m.rebalance_timeout_ms);
-            let until = now + timeouts.max().unwrap_or(0);
-            self.state = State::Rebalancing { until };
-        }
+        let timeouts = self.members.values().map(|m| m.rebalance_timeout_ms);
+        let until = now + timeouts.max().unwrap_or(0);
+        self.rebalancing_until.get_or_insert(until);
     }
 
     pub fn tick(&mut self, now: i64, topics: &Topics) {
-        let gone = self.members_where(|member| !member.waits && member.session_ends < now);
-        for id in gone {
-            self.remove(&id, now);
-        }
-        if let State::Rebalancing { until } = self.state
-            && until < now
-        {
+        let is_over = self.rebalancing_until.is_some_and(|until| until < now);
+        self.remove(now, |_, member| {
             // Static members keep their place until their session ends.
-            for id in self.members_where(|m| !m.waits && m.instance_id.is_none()) {
-                self.remove(&id, now);
-            }
-            if self.members.values().any(|member| member.waits) {
-                self.complete(now, topics);
-            }
+            let is_late = is_over && member.instance_id.is_none();
+            !member.waits && (is_late || member.session_ends < now)
+        });
+        if is_over && self.members.values().any(|member| member.waits) {
+            self.complete(now, topics);
         }
         self.complete_if_ready(now, topics);
     }
 
-    fn members_where(&self, which: impl Fn(&Member) -> bool) -> Vec<String> {
-        let members = self.members.iter().filter(|(_, member)| which(member));
-        members.map(|(id, _)| id.clone()).collect()
-    }
-
     fn complete_if_ready(&mut self, now: i64, topics: &Topics) {
-        if self.state != State::Stable && self.members.values().all(|member| member.waits) {
+        if self.rebalancing_until.is_some() && self.members.values().all(|member| member.waits) {
             self.complete(now, topics);
         }
     }
 
     fn complete(&mut self, now: i64, topics: &Topics) {
-        self.state = State::Stable;
+        self.rebalancing_until = None;
         self.generation += 1;
         for member in self.members.values_mut() {
             member.waits = false;
@@ -244,7 +215,7 @@ impl Group {
 
     pub fn restart(&mut self, now: i64) {
         self.members = self.written.clone();
-        self.state = State::Stable;
+        self.rebalancing_until = None;
         let leads = |leader: &String| self.members.contains_key(leader);
         self.leader = self.leader.take().filter(leads);
         for member in self.members.values_mut() {
@@ -257,86 +228,63 @@ impl Broker {
     /// JoinGroup: answers the member's id. What it has is told by [`Self::sync_group`], once all members have asked to join.
     ///
     /// Errors: `UNKNOWN_MEMBER_ID`, `FENCED_INSTANCE_ID`.
-    pub fn join_group(&mut self, now: i64, group: &str, join: &Join<'_>) -> Result<String, Error> {
-        let number = self.members;
-        let topics = &self.topics;
+    pub fn join_group(&mut self, now: i64, group: &str, join: &Join<'_>) -> Answer<String> {
         let found = self.groups.entry(group.into()).or_default();
-        if join.member_id.is_empty() {
+        let id = if join.member_id.is_empty() {
             self.members += 1;
-            let id = format!("{}-{number}", join.instance_id.unwrap_or(join.client_id));
-            found.join(&id, join, now, topics);
-            return Ok(id);
-        }
-        found.check_member(join.member_id, join.instance_id)?;
-        found.join(join.member_id, join, now, topics);
-        Ok(join.member_id.into())
+            let name = join.instance_id.unwrap_or(join.client_id);
+            format!("{name}-{}", self.members - 1)
+        } else {
+            found.member(join.member_id, join.instance_id)?;
+            join.member_id.into()
+        };
+        found.join(&id, join, now, &self.topics);
+        Ok(id)
     }
 
     /// SyncGroup, by a member that has asked to join: what it has, or None as long as others have not asked to join. The
     /// generation of `member` is not looked at: the answer brings the new one.
     ///
     /// Errors: `UNKNOWN_MEMBER_ID`, `FENCED_INSTANCE_ID`, `REBALANCE_IN_PROGRESS` where it has to join again.
-    pub fn sync_group(
-        &self,
-        group: &str,
-        member: &Membership<'_>,
-    ) -> Result<Option<Assignment>, Error> {
+    pub fn sync_group(&self, group: &str, member: &Membership<'_>) -> Answer<Option<Assignment>> {
         let found = self.groups.get(group).ok_or(Error::UnknownMemberId)?;
-        found.check_member(member.member_id, member.instance_id)?;
-        let partitions = match (found.state, found.members.get(member.member_id)) {
-            (State::Stable, Some(of)) => of.partitions.clone(),
-            (State::Rebalancing { .. }, Some(of)) if of.waits => return Ok(None),
-            _ => return Err(Error::RebalanceInProgress),
-        };
-        Ok(Some(Assignment {
-            generation: found.generation,
-            partitions,
-        }))
+        let of = found.member(member.member_id, member.instance_id)?;
+        match found.rebalancing_until {
+            None => Ok(Some(Assignment {
+                generation: found.generation,
+                partitions: of.partitions.clone(),
+            })),
+            Some(_) if of.waits => Ok(None),
+            Some(_) => Err(Error::RebalanceInProgress),
+        }
     }
 
     /// Errors: `UNKNOWN_MEMBER_ID`, `FENCED_INSTANCE_ID`, `ILLEGAL_GENERATION`, `REBALANCE_IN_PROGRESS`; only with the last one,
     /// and without any, the session goes on.
-    pub fn heartbeat(
-        &mut self,
-        now: i64,
-        group: &str,
-        member: &Membership<'_>,
-    ) -> Result<(), Error> {
+    pub fn heartbeat(&mut self, now: i64, group: &str, member: &Membership<'_>) -> Answer<()> {
         let found = self.groups.get_mut(group).ok_or(Error::UnknownMemberId)?;
         found.check(member)?;
         if let Some(of) = found.members.get_mut(member.member_id) {
             of.session_ends = now + of.session_timeout_ms;
         }
-        let stable = found.state == State::Stable;
-        stable.then_some(()).ok_or(Error::RebalanceInProgress)
+        let is_stable = found.rebalancing_until.is_none();
+        is_stable.then_some(()).ok_or(Error::RebalanceInProgress)
     }
 
     /// LeaveGroup. With an instance id and no member id an operator removes whoever has it.
     ///
     /// Errors: `UNKNOWN_MEMBER_ID`, `FENCED_INSTANCE_ID`.
-    pub fn leave_group(
-        &mut self,
-        now: i64,
-        group: &str,
-        member_id: &str,
-        instance_id: Option<&str>,
-    ) -> Result<(), Error> {
+    pub fn leave_group(&mut self, now: i64, group: &str, member: &Membership<'_>) -> Answer<()> {
         let found = self.groups.get_mut(group).ok_or(Error::UnknownMemberId)?;
-        let id = match instance_id {
-            Some(name) if member_id.is_empty() => {
-                found.holder(name).ok_or(Error::UnknownMemberId)?.to_owned()
-            }
-            _ => {
-                found.check_member(member_id, instance_id)?;
-                member_id.to_owned()
-            }
-        };
-        found.remove(&id, now);
+        let mut member_id = member.member_id.to_owned();
+        if let Some(name) = member.instance_id
+            && member_id.is_empty()
+        {
+            member_id = found.holder(name).unwrap_or_default().into();
+        }
+        found.member(&member_id, member.instance_id)?;
+        found.remove(now, |id, _| *id == member_id);
         found.complete_if_ready(now, &self.topics);
         Ok(())
-    }
-
-    pub(crate) fn group_mut(&mut self, name: &str) -> &mut Group {
-        self.groups.entry(name.into()).or_default()
     }
 }

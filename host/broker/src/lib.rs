@@ -23,9 +23,9 @@ mod transaction;
 
 use std::collections::BTreeMap;
 
-pub use error::Error;
+pub use error::{Answer, Error};
 pub use group::{Assignment, Join, Membership};
-pub use log::{Batch, Fetched, Isolation, Outcome, Stamp};
+pub use log::{Fetched, Isolation, Outcome};
 pub use offsets::{CommittedOffset, PartitionOffset};
 pub use record::{Headers, Record, Records};
 pub use transaction::Producer;
@@ -41,8 +41,6 @@ pub struct Settings {
     pub compact: bool,
     /// `max.message.bytes`: of a batch, held against [`Records::size`].
     pub max_message_bytes: usize,
-    /// `delete.retention.ms`: how long tombstones stay after the compaction that first met them.
-    pub delete_retention_ms: i64,
 }
 
 impl Default for Settings {
@@ -50,12 +48,14 @@ impl Default for Settings {
         Self {
             compact: false,
             max_message_bytes: 1_048_588,
-            delete_retention_ms: 86_400_000,
         }
     }
 }
 
-/// Whose offset ListOffsets asks for.
+/// A topic's name and a partition of it.
+pub type Place<'a> = (&'a str, u32);
+
+/// Which offset ListOffsets asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spec {
     Earliest,
@@ -70,12 +70,14 @@ struct Topic {
 }
 
 type Topics = BTreeMap<String, Topic>;
+type Transactions = BTreeMap<String, Transactional>;
+type Groups = BTreeMap<String, Group>;
 
 #[derive(Debug, Default)]
 pub struct Broker {
     topics: Topics,
-    transactional: BTreeMap<String, Transactional>,
-    groups: BTreeMap<String, Group>,
+    transactional: Transactions,
+    groups: Groups,
     /// How many producer ids were given.
     producers: i64,
     /// How many member ids were given.
@@ -86,12 +88,7 @@ pub struct Broker {
 
 impl Broker {
     /// Errors: `TOPIC_ALREADY_EXISTS`, `INVALID_PARTITIONS` for none.
-    pub fn create_topic(
-        &mut self,
-        name: &str,
-        partitions: u32,
-        settings: Settings,
-    ) -> Result<(), Error> {
+    pub fn create_topic(&mut self, name: &str, partitions: u32, settings: Settings) -> Answer<()> {
         if self.topics.contains_key(name) {
             return Err(Error::TopicAlreadyExists);
         }
@@ -104,12 +101,11 @@ impl Broker {
     }
 
     /// Its records and committed offsets go with it. Errors: `UNKNOWN_TOPIC_OR_PARTITION`.
-    pub fn delete_topic(&mut self, name: &str) -> Result<(), Error> {
-        self.topics
-            .remove(name)
-            .ok_or(Error::UnknownTopicOrPartition)?;
+    pub fn delete_topic(&mut self, name: &str) -> Answer<()> {
+        let removed = self.topics.remove(name);
+        removed.ok_or(Error::UnknownTopicOrPartition)?;
         for transactional in self.transactional.values_mut() {
-            transactional.forget_topic(name);
+            transactional.partitions.retain(|(topic, _)| topic != name);
         }
         for group in self.groups.values_mut() {
             group.offsets.forget_topic(name);
@@ -119,13 +115,12 @@ impl Broker {
 
     /// Every topic in the order of names, with its number of partitions and its settings.
     pub fn topics(&self) -> impl Iterator<Item = (&str, u32, &Settings)> {
-        self.topics
-            .iter()
-            .map(|(name, topic)| (name.as_str(), topic.partitions(), &topic.settings))
+        let topics = self.topics.iter();
+        topics.map(|(name, topic)| (name.as_str(), topic.partitions(), &topic.settings))
     }
 
     /// The number of partitions. Errors: `UNKNOWN_TOPIC_OR_PARTITION`.
-    pub fn partitions(&self, topic: &str) -> Result<u32, Error> {
+    pub fn partitions(&self, topic: &str) -> Answer<u32> {
         let topic = self.topics.get(topic);
         Ok(topic.ok_or(Error::UnknownTopicOrPartition)?.partitions())
     }
@@ -140,36 +135,25 @@ impl Broker {
         &mut self,
         now: i64,
         producer: Option<&Producer>,
-        topic: &str,
-        partition: u32,
+        at: Place<'_>,
         sequence: i32,
         records: Records,
-    ) -> Result<i64, Error> {
-        let Topic { settings, logs } = self
-            .topics
-            .get_mut(topic)
-            .ok_or(Error::UnknownTopicOrPartition)?;
-        let log = logs
-            .get_mut(partition as usize)
-            .ok_or(Error::UnknownTopicOrPartition)?;
-        let transactional = producer.and_then(|producer| producer.transactional_id.as_deref());
-        if let (Some(id), Some(producer)) = (transactional, producer) {
-            let transaction = transaction::join(&mut self.transactional, id, producer, now)?;
-            transaction.add_partition(topic, partition);
+    ) -> Answer<i64> {
+        // What has nowhere to go begins no transaction.
+        log(&self.topics, at)?;
+        if let Some(producer) = producer.filter(|producer| producer.transactional_id.is_some()) {
+            let transaction = self.join_transaction(now, producer)?;
+            transaction.partitions.insert((at.0.into(), at.1));
         }
+        let (settings, log) = log_mut(&mut self.topics, at)?;
         if records.size() > settings.max_message_bytes {
             return Err(Error::MessageTooLarge);
         }
-        if records.is_empty() || (settings.compact && records.lacks_key()) {
+        let lacks_key = || records.iter().any(|record| record.key.is_none());
+        if records.is_empty() || (settings.compact && lacks_key()) {
             return Err(Error::InvalidRecord);
         }
-        let stamp = producer.map(|producer| Stamp {
-            producer_id: producer.id,
-            epoch: producer.epoch,
-            sequence,
-            transactional: transactional.is_some(),
-        });
-        log.append(stamp, records)
+        log.append(producer, sequence, records)
     }
 
     /// Batches from `offset` on until they are `bytes` large, the first one at any size; none at the end.
@@ -177,48 +161,39 @@ impl Broker {
     /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`, `OFFSET_OUT_OF_RANGE`.
     pub fn fetch(
         &self,
-        topic: &str,
-        partition: u32,
+        at: Place<'_>,
         offset: i64,
         isolation: Isolation,
         bytes: usize,
-    ) -> Result<Fetched, Error> {
-        log(&self.topics, topic, partition)?.fetch(offset, isolation, bytes)
+    ) -> Answer<Fetched> {
+        log(&self.topics, at)?.fetch(offset, isolation, bytes)
     }
 
     /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`.
-    pub fn list_offset(&self, topic: &str, partition: u32, spec: Spec) -> Result<i64, Error> {
-        let log = log(&self.topics, topic, partition)?;
+    pub fn list_offset(&self, at: Place<'_>, spec: Spec) -> Answer<i64> {
+        let log = log(&self.topics, at)?;
         Ok(match spec {
-            Spec::Earliest => log.start(),
-            Spec::Latest(Isolation::ReadUncommitted) => log.end(),
-            Spec::Latest(Isolation::ReadCommitted) => log.last_stable(),
+            Spec::Earliest => log.start,
+            Spec::Latest(isolation) => log.latest(isolation),
         })
     }
 
     /// Deletes the records before `offset`, as DeleteRecords and retention do.
     ///
     /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`, `OFFSET_OUT_OF_RANGE`.
-    pub fn delete_records(
-        &mut self,
-        topic: &str,
-        partition: u32,
-        offset: i64,
-    ) -> Result<(), Error> {
-        log_mut(&mut self.topics, topic, partition)?.delete_before(offset)
+    pub fn delete_records(&mut self, at: Place<'_>, offset: i64) -> Answer<()> {
+        let (_, log) = log_mut(&mut self.topics, at)?;
+        log.delete_before(offset)
     }
 
     /// Keeps, of what lies before the last stable offset, the last committed record of each key. Offsets never change. The first
-    /// compaction to meet a tombstone or a marker keeps it; one that comes more than `delete.retention.ms` later drops it
+    /// compaction to meet a tombstone or a marker keeps it; one that comes more than `delete.retention.ms`, a day, later drops it
     /// (KIP-534). Kafka does the same, but never to the newest segment, and when it likes.
     ///
     /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`.
-    pub fn compact(&mut self, now: i64, topic: &str, partition: u32) -> Result<(), Error> {
-        let retention = self
-            .topics
-            .get(topic)
-            .map(|topic| topic.settings.delete_retention_ms);
-        log_mut(&mut self.topics, topic, partition)?.compact(now, retention.unwrap_or_default());
+    pub fn compact(&mut self, now: i64, at: Place<'_>) -> Answer<()> {
+        let (_, log) = log_mut(&mut self.topics, at)?;
+        log.compact(now);
         Ok(())
     }
 
@@ -245,16 +220,20 @@ impl Topic {
     }
 }
 
-fn log<'a>(topics: &'a Topics, topic: &str, partition: u32) -> Result<&'a Log, Error> {
+fn log<'a>(topics: &'a Topics, (topic, partition): Place<'_>) -> Answer<&'a Log> {
     let logs = topics.get(topic).map(|topic| &topic.logs);
     logs.and_then(|logs| logs.get(partition as usize))
         .ok_or(Error::UnknownTopicOrPartition)
 }
 
-fn log_mut<'a>(topics: &'a mut Topics, topic: &str, partition: u32) -> Result<&'a mut Log, Error> {
-    let logs = topics.get_mut(topic).map(|topic| &mut topic.logs);
-    logs.and_then(|logs| logs.get_mut(partition as usize))
-        .ok_or(Error::UnknownTopicOrPartition)
+fn log_mut<'a>(
+    topics: &'a mut Topics,
+    (topic, partition): Place<'_>,
+) -> Answer<(&'a Settings, &'a mut Log)> {
+    let topic = topics.get_mut(topic);
+    let Topic { settings, logs } = topic.ok_or(Error::UnknownTopicOrPartition)?;
+    let log = logs.get_mut(partition as usize);
+    Ok((settings, log.ok_or(Error::UnknownTopicOrPartition)?))
 }
 
 #[cfg(test)]
@@ -304,7 +283,9 @@ mod tests {
                 .or_default();
             let (sequence, count) = (*next, i32::try_from(records.len()).unwrap());
             *next += count;
-            let sent = self.broker.produce(0, producer, "t", 0, sequence, records);
+            let sent = self
+                .broker
+                .produce(0, producer, ("t", 0), sequence, records);
             sent.unwrap();
         }
 
@@ -313,11 +294,14 @@ mod tests {
         }
 
         fn compact(&mut self, now: i64) {
-            self.broker.compact(now, "t", 0).unwrap();
+            self.broker.compact(now, ("t", 0)).unwrap();
         }
 
         fn check(&self, isolation: Isolation, expected: &str) {
-            let fetched = self.broker.fetch("t", 0, 0, isolation, usize::MAX).unwrap();
+            let fetched = self
+                .broker
+                .fetch(("t", 0), 0, isolation, usize::MAX)
+                .unwrap();
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let shown = fetched.records().map(|record| {
                 let value = record
@@ -377,7 +361,7 @@ mod tests {
         let one = bench.producer("x");
         bench.send(Some(&one), "a=1 b=2 a");
         bench.end(&one, Outcome::Commit);
-        let batches = |bench: &Bench| log(&bench.broker.topics, "t", 0).unwrap().batches();
+        let batches = |bench: &Bench| log(&bench.broker.topics, ("t", 0)).unwrap().batches();
         bench.compact(RETENTION);
         bench.check(Isolation::ReadCommitted, "1:b=2 2:a next 4");
         bench.compact(2 * RETENTION);

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Error;
+use crate::error::{Answer, Error};
 use crate::group::{Group, Membership};
 use crate::log::Outcome;
-use crate::{Broker, Producer, log, transaction};
+use crate::{Broker, Place, Producer, log};
 
 /// `offset.metadata.max.bytes`.
 const METADATA_BYTES_MAX: usize = 4096;
@@ -31,19 +31,20 @@ pub struct CommittedOffset {
     number: u64,
 }
 
-type Places = BTreeMap<(String, u32), CommittedOffset>;
+/// By topic and partition.
+type ByPlace = BTreeMap<(String, u32), CommittedOffset>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Offsets {
-    committed: Places,
-    /// By the producer's id.
-    pending: BTreeMap<i64, Places>,
+    committed: ByPlace,
+    /// Of open transactions, by the producer's id.
+    pending: BTreeMap<i64, ByPlace>,
 }
 
 impl Offsets {
     pub fn forget_topic(&mut self, topic: &str) {
-        for places in self.pending.values_mut().chain([&mut self.committed]) {
-            places.retain(|(name, _), _| name != topic);
+        for offsets in self.pending.values_mut().chain([&mut self.committed]) {
+            offsets.retain(|(name, _), _| name != topic);
         }
     }
 
@@ -54,24 +55,10 @@ impl Offsets {
         }
         for (place, offset) in pending {
             let before = self.committed.get(&place).map(|found| found.number);
-            if before.is_none_or(|before| before < offset.number) {
+            if before < Some(offset.number) {
                 self.committed.insert(place, offset);
             }
         }
-    }
-
-    fn fetch(
-        &self,
-        topic: &str,
-        partition: u32,
-        require_stable: bool,
-    ) -> Result<Option<&CommittedOffset>, Error> {
-        let place = (topic.to_owned(), partition);
-        let pending = |places: &Places| places.contains_key(&place);
-        if require_stable && self.pending.values().any(pending) {
-            return Err(Error::UnstableOffsetCommit);
-        }
-        Ok(self.committed.get(&place))
     }
 }
 
@@ -85,13 +72,14 @@ impl Broker {
         group: &str,
         member: &Membership<'_>,
         offsets: &[PartitionOffset<'_>],
-    ) -> Result<(), Error> {
-        self.check_commit(group, member)?;
-        if !member.is_given() && self.groups.get(group).is_some_and(Group::has_members) {
-            return Err(Error::UnknownMemberId);
+    ) -> Answer<()> {
+        let is_inhabited = self.groups.get(group).is_some_and(Group::has_members);
+        if is_inhabited || *member != Membership::NONE {
+            self.check_commit(group, member)?;
         }
         let numbered = self.number(offsets)?;
-        self.group_mut(group).offsets.committed.extend(numbered);
+        let found = self.groups.entry(group.into()).or_default();
+        found.offsets.committed.extend(numbered);
         Ok(())
     }
 
@@ -106,13 +94,16 @@ impl Broker {
         group: &str,
         member: &Membership<'_>,
         offsets: &[PartitionOffset<'_>],
-    ) -> Result<(), Error> {
-        let id = producer.transactional_id.as_deref().unwrap_or_default();
-        transaction::join(&mut self.transactional, id, producer, now)?.add_group(group);
-        self.check_commit(group, member)?;
+    ) -> Answer<()> {
+        let transaction = self.join_transaction(now, producer)?;
+        transaction.groups.insert(group.into());
+        if *member != Membership::NONE {
+            self.check_commit(group, member)?;
+        }
         let numbered = self.number(offsets)?;
-        let pending = &mut self.group_mut(group).offsets.pending;
-        pending.entry(producer.id).or_default().extend(numbered);
+        let found = self.groups.entry(group.into()).or_default();
+        let pending = found.offsets.pending.entry(producer.id);
+        pending.or_default().extend(numbered);
         Ok(())
     }
 
@@ -123,28 +114,29 @@ impl Broker {
     pub fn fetch_offset(
         &self,
         group: &str,
-        topic: &str,
-        partition: u32,
+        (topic, partition): Place<'_>,
         require_stable: bool,
-    ) -> Result<Option<&CommittedOffset>, Error> {
-        let found = self.groups.get(group);
-        found.map_or(Ok(None), |group| {
-            group.offsets.fetch(topic, partition, require_stable)
-        })
+    ) -> Answer<Option<&CommittedOffset>> {
+        let Some(Group { offsets, .. }) = self.groups.get(group) else {
+            return Ok(None);
+        };
+        let place = (topic.to_owned(), partition);
+        let mut pending = offsets.pending.values();
+        if require_stable && pending.any(|offsets| offsets.contains_key(&place)) {
+            return Err(Error::UnstableOffsetCommit);
+        }
+        Ok(offsets.committed.get(&place))
     }
 
-    fn check_commit(&self, group: &str, member: &Membership<'_>) -> Result<(), Error> {
-        if !member.is_given() {
-            return Ok(());
-        }
+    fn check_commit(&self, group: &str, member: &Membership<'_>) -> Answer<()> {
         let found = self.groups.get(group).ok_or(Error::IllegalGeneration)?;
         found.check(member)
     }
 
-    fn number(&mut self, offsets: &[PartitionOffset<'_>]) -> Result<Places, Error> {
-        let mut numbered = Places::new();
+    fn number(&mut self, offsets: &[PartitionOffset<'_>]) -> Answer<ByPlace> {
+        let mut numbered = ByPlace::new();
         for at in offsets {
-            log(&self.topics, at.topic, at.partition)?;
+            log(&self.topics, (at.topic, at.partition))?;
             if at.metadata.len() > METADATA_BYTES_MAX {
                 return Err(Error::OffsetMetadataTooLarge);
             }

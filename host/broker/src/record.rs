@@ -1,31 +1,26 @@
 //! Records of a batch, back to back in one allocation, as they come from a producer and are lent to consumers.
 //!
-//! Invariant: a [`Records`] is well-formed whenever anybody can see it. Offsets are its batch's business: a record knows only how
-//! far it lies behind the batch's first one, since compaction leaves gaps.
+//! Invariant: a [`Records`] is well-formed whenever anybody can see it. Its offsets ascend; they count from 0 until a log has given
+//! them their place, and from then on a record keeps its own, since compaction leaves gaps.
 
-/// Stands for the length of a string that is null.
-const NULL: u32 = u32::MAX;
-
-/// What Kafka's record format adds to a batch and, at most, to a record of less than 2 MiB without headers. See
-/// <https://kafka.apache.org/documentation/#recordbatch>.
+/// What Kafka's record format adds to a batch and, at most, to a record of less than 2 MiB without headers, beside four bytes for a
+/// string's length. See <https://kafka.apache.org/documentation/#recordbatch>.
 const BATCH_OVERHEAD: usize = 61;
-const RECORD_OVERHEAD: usize = 20;
+const RECORD_OVERHEAD: usize = 12;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records {
-    /// Of each record: key, value, then its headers (see `Headers`).
+    /// Of each record: key, value, then names and values of its headers. Each is an `i32`, its length or -1 for null, and its bytes.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
-    delta: u32,
+    offset: i64,
     timestamp: i64,
-    key: u32,
-    value: u32,
-    /// Where the record's bytes end.
-    end: usize,
+    /// Of all its strings.
+    length: usize,
 }
 
 /// One record, lent by its batch.
@@ -52,7 +47,7 @@ impl Records {
     ///
     /// # Panics
     ///
-    /// On a string of 4 GiB or more.
+    /// On a string of 2 GiB or more.
     pub fn push<'h>(
         &mut self,
         timestamp: i64,
@@ -60,21 +55,25 @@ impl Records {
         value: Option<&[u8]>,
         headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
     ) {
-        self.bytes.extend_from_slice(key.unwrap_or_default());
-        self.bytes.extend_from_slice(value.unwrap_or_default());
+        let before = self.bytes.len();
+        self.push_string(key);
+        self.push_string(value);
         for (name, header) in headers {
-            for string in [Some(name), header] {
-                self.bytes.extend_from_slice(&length(string).to_le_bytes());
-                self.bytes.extend_from_slice(string.unwrap_or_default());
-            }
+            self.push_string(Some(name));
+            self.push_string(header);
         }
         self.entries.push(Entry {
-            delta: u32::try_from(self.entries.len()).expect("a batch has fewer than 2^32 records"),
+            offset: self.end(),
             timestamp,
-            key: length(key),
-            value: length(value),
-            end: self.bytes.len(),
+            length: self.bytes.len() - before,
         });
+    }
+
+    fn push_string(&mut self, string: Option<&[u8]>) {
+        let length = string.map_or(Ok(-1), |string| i32::try_from(string.len()));
+        let length = length.expect("a string of a record is shorter than 2 GiB");
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(string.unwrap_or_default());
     }
 
     /// The size that `max.message.bytes` is held against: an upper bound of what an uncompressed batch takes in Kafka's format.
@@ -82,46 +81,40 @@ impl Records {
         BATCH_OVERHEAD + RECORD_OVERHEAD * self.entries.len() + self.bytes.len()
     }
 
-    /// The records of a batch that begins at `base`.
-    pub fn iter(&self, base: i64) -> impl DoubleEndedIterator<Item = Record<'_>> + Clone {
-        (0..self.entries.len()).map(move |index| self.record(base, index))
+    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        let mut bytes = self.bytes.as_slice();
+        self.entries.iter().map(move |entry| {
+            let (mut strings, rest) = bytes.split_at(entry.length);
+            bytes = rest;
+            Record {
+                offset: entry.offset,
+                timestamp: entry.timestamp,
+                key: take_string(&mut strings),
+                value: take_string(&mut strings),
+                headers: Headers(strings),
+            }
+        })
     }
 
-    pub(crate) fn lacks_key(&self) -> bool {
-        self.entries.iter().any(|entry| entry.key == NULL)
+    /// The offset after the last one.
+    pub(crate) fn end(&self) -> i64 {
+        self.entries.last().map_or(0, |last| last.offset + 1)
     }
 
-    /// How many records lie before `delta` offsets behind the batch's first.
-    pub(crate) fn before(&self, delta: i64) -> usize {
-        self.entries
-            .partition_point(|entry| i64::from(entry.delta) < delta)
-    }
-
-    pub(crate) fn record(&self, base: i64, index: usize) -> Record<'_> {
-        let entry = self.entries[index];
-        let from = index
-            .checked_sub(1)
-            .map_or(0, |last| self.entries[last].end);
-        let (key, rest) = split(&self.bytes[from..entry.end], entry.key);
-        let (value, headers) = split(rest, entry.value);
-        Record {
-            offset: base + i64::from(entry.delta),
-            timestamp: entry.timestamp,
-            key,
-            value,
-            headers: Headers(headers),
+    /// Moves all offsets up.
+    pub(crate) fn shift(&mut self, by: i64) {
+        for entry in &mut self.entries {
+            entry.offset += by;
         }
     }
 
     /// A copy of those records that `keep` wants, at their old offsets.
-    pub(crate) fn filtered(&self, base: i64, keep: impl Fn(&Record<'_>) -> bool) -> Self {
+    pub(crate) fn filtered(&self, keep: impl Fn(&Record<'_>) -> bool) -> Self {
         let mut kept = Self::default();
-        for (record, entry) in self.iter(base).zip(&self.entries) {
-            if keep(&record) {
-                kept.push(record.timestamp, record.key, record.value, record.headers);
-                let last = kept.entries.last_mut();
-                last.expect("one was pushed").delta = entry.delta;
-            }
+        for record in self.iter().filter(keep) {
+            kept.push(record.timestamp, record.key, record.value, record.headers);
+            let last = kept.entries.last_mut();
+            last.expect("one was pushed").offset = record.offset;
         }
         kept
     }
@@ -135,31 +128,19 @@ impl<'a> Iterator for Headers<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut string = || {
-            let (length, rest) = self.0.split_first_chunk()?;
-            let (string, rest) = split(rest, u32::from_le_bytes(*length));
-            self.0 = rest;
-            Some(string)
-        };
-        let name = string()?;
-        Some((name.unwrap_or_default(), string()?))
+        if self.0.is_empty() {
+            return None;
+        }
+        let name = take_string(&mut self.0).expect("names are not null");
+        Some((name, take_string(&mut self.0)))
     }
 }
 
-fn length(string: Option<&[u8]>) -> u32 {
-    match string.map(|string| u32::try_from(string.len())) {
-        None => NULL,
-        Some(Ok(length)) if length < NULL => length,
-        Some(_) => panic!("a string of a record is shorter than 4 GiB"),
-    }
-}
-
-fn split(bytes: &[u8], length: u32) -> (Option<&[u8]>, &[u8]) {
-    if length == NULL {
-        return (None, bytes);
-    }
-    let (string, rest) = bytes.split_at(length as usize);
-    (Some(string), rest)
+fn take_string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = bytes.split_first_chunk().expect("a string has a length");
+    *bytes = rest;
+    let length = usize::try_from(i32::from_le_bytes(*length)).ok()?;
+    bytes.split_off(..length)
 }
 
 #[cfg(test)]
@@ -187,7 +168,7 @@ mod tests {
         assert_eq!(found, expected);
     }
 
-    fn records() -> Records {
+    fn appended() -> Records {
         let mut records = Records::default();
         let headers = [(&b"h"[..], None), (b"h", Some(&b""[..])), (b"", Some(b"x"))];
         records.push(-1, None, Some(b""), headers.into_iter());
@@ -198,13 +179,14 @@ mod tests {
             Some(b"value"),
             headers.into_iter().take(1),
         );
+        records.shift(10);
         records
     }
 
     #[test]
     fn records_come_back_as_they_were() {
         check(
-            records().iter(10),
+            appended().iter(),
             &[
                 "10 @-1 null= h:null h: :x",
                 "11 @5 key=null",
@@ -215,16 +197,16 @@ mod tests {
 
     #[test]
     fn filtered_records_keep_their_offsets() {
-        let kept = records().filtered(10, |record| record.offset != 11);
+        let kept = appended().filtered(|record| record.offset != 11);
         check(
-            kept.iter(10),
+            kept.iter(),
             &[
                 "10 @-1 null= h:null h: :x",
                 "12 @9223372036854775807 =value h:null",
             ],
         );
-        let again = kept.filtered(10, |record| record.offset > 10);
-        check(again.iter(10), &["12 @9223372036854775807 =value h:null"]);
-        assert_eq!((again.before(2), again.before(3)), (0, 1));
+        let again = kept.filtered(|record| record.offset > 10);
+        check(again.iter(), &["12 @9223372036854775807 =value h:null"]);
+        assert_eq!((again.len(), again.end()), (1, 13));
     }
 }

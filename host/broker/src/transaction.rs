@@ -12,11 +12,11 @@
 //! Invariant: an epoch is fenced for good once a higher one of the same transactional.id is there. Within one epoch nothing tells a
 //! late request from one of the next transaction (what KIP-890 is for).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::error::Error;
+use crate::error::{Answer, Error};
 use crate::log::Outcome;
-use crate::{Broker, log_mut};
+use crate::{Broker, Groups, Topics, Transactions, log_mut};
 
 /// `transaction.max.timeout.ms`.
 const TIMEOUT_MAX: i64 = 900_000;
@@ -39,60 +39,49 @@ pub(crate) struct Transactional {
     epoch: i16,
     timeout_ms: i64,
     state: State,
-    /// What the open transaction wrote to, by topic.
-    partitions: BTreeMap<String, BTreeSet<u32>>,
-    groups: BTreeSet<String>,
+    /// What the open transaction wrote to.
+    pub partitions: BTreeSet<(String, u32)>,
+    pub groups: BTreeSet<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum State {
     Empty,
-    Ongoing { since: i64 },
+    Ongoing { until: i64 },
     Ended(Outcome),
 }
 
 impl Transactional {
-    pub fn add_partition(&mut self, topic: &str, partition: u32) {
-        if let Some(partitions) = self.partitions.get_mut(topic) {
-            partitions.insert(partition);
-        } else {
-            self.partitions
-                .insert(topic.into(), BTreeSet::from([partition]));
-        }
+    /// The markers carry the next epoch, so that partitions refuse what the old producer may still send.
+    fn abort_and_fence(&mut self, topics: &mut Topics, groups: &mut Groups) {
+        self.epoch += 1;
+        self.end(Outcome::Abort, topics, groups);
     }
 
-    pub fn add_group(&mut self, group: &str) {
-        if !self.groups.contains(group) {
-            self.groups.insert(group.into());
+    fn end(&mut self, outcome: Outcome, topics: &mut Topics, groups: &mut Groups) {
+        self.state = State::Ended(outcome);
+        for (topic, partition) in std::mem::take(&mut self.partitions) {
+            if let Ok((_, log)) = log_mut(topics, (&topic, partition)) {
+                log.mark(self.producer_id, self.epoch, outcome);
+            }
         }
-    }
-
-    pub fn forget_topic(&mut self, topic: &str) {
-        self.partitions.remove(topic);
-    }
-
-    fn check(&self, producer: &Producer) -> Result<(), Error> {
-        if producer.id != self.producer_id {
-            return Err(Error::InvalidProducerIdMapping);
+        for group in std::mem::take(&mut self.groups) {
+            if let Some(group) = groups.get_mut(&group) {
+                group.offsets.end(self.producer_id, outcome);
+            }
         }
-        if producer.epoch != self.epoch {
-            return Err(Error::InvalidProducerEpoch);
-        }
-        Ok(())
     }
 }
 
-/// The transaction of that producer, begun if none is open.
-pub(crate) fn join<'a>(
-    all: &'a mut BTreeMap<String, Transactional>,
-    id: &str,
-    producer: &Producer,
-    now: i64,
-) -> Result<&'a mut Transactional, Error> {
-    let found = all.get_mut(id).ok_or(Error::InvalidProducerIdMapping)?;
-    found.check(producer)?;
-    if !matches!(found.state, State::Ongoing { .. }) {
-        found.state = State::Ongoing { since: now };
+/// What the producer's transactional.id has, if it is still the producer's.
+fn find<'a>(all: &'a mut Transactions, producer: &Producer) -> Answer<&'a mut Transactional> {
+    let name = producer.transactional_id.as_deref().unwrap_or_default();
+    let found = all.get_mut(name).ok_or(Error::InvalidProducerIdMapping)?;
+    if producer.id != found.producer_id {
+        return Err(Error::InvalidProducerIdMapping);
+    }
+    if producer.epoch != found.epoch {
+        return Err(Error::InvalidProducerEpoch);
     }
     Ok(found)
 }
@@ -106,37 +95,37 @@ impl Broker {
         &mut self,
         transactional_id: Option<&str>,
         timeout_ms: i64,
-    ) -> Result<Producer, Error> {
-        let Some(name) = transactional_id else {
-            return Ok(Producer {
-                transactional_id: None,
-                id: self.next_producer_id(),
-                epoch: 0,
-            });
-        };
-        if !(1..=TIMEOUT_MAX).contains(&timeout_ms) {
+    ) -> Answer<Producer> {
+        if transactional_id.is_some() && !(1..=TIMEOUT_MAX).contains(&timeout_ms) {
             return Err(Error::InvalidTransactionTimeout);
         }
-        let state = self.transactional.get(name).map(|found| found.state);
-        if let Some(State::Ongoing { .. }) = state {
-            self.abort_and_fence(name);
+        let mut found = transactional_id.and_then(|name| self.transactional.get_mut(name));
+        if let Some(found) = &mut found
+            && let State::Ongoing { .. } = found.state
+        {
+            found.abort_and_fence(&mut self.topics, &mut self.groups);
         }
-        let next = self.transactional.get(name).and_then(|found| {
-            (found.epoch < EPOCH_MAX).then_some((found.producer_id, found.epoch + 1))
-        });
-        let (producer_id, epoch) = next.unwrap_or_else(|| (self.next_producer_id(), 0));
-        let fresh = Transactional {
-            producer_id,
-            epoch,
-            timeout_ms,
-            state: State::Empty,
-            partitions: BTreeMap::new(),
-            groups: BTreeSet::new(),
+        let (id, epoch) = match found {
+            Some(found) if found.epoch < EPOCH_MAX => (found.producer_id, found.epoch + 1),
+            _ => {
+                self.producers += 1;
+                (self.producers - 1, 0)
+            }
         };
-        self.transactional.insert(name.into(), fresh);
+        if let Some(name) = transactional_id {
+            let fresh = Transactional {
+                producer_id: id,
+                epoch,
+                timeout_ms,
+                state: State::Empty,
+                partitions: BTreeSet::new(),
+                groups: BTreeSet::new(),
+            };
+            self.transactional.insert(name.into(), fresh);
+        }
         Ok(Producer {
-            transactional_id: Some(name.into()),
-            id: producer_id,
+            transactional_id: transactional_id.map(str::to_owned),
+            id,
             epoch,
         })
     }
@@ -145,67 +134,38 @@ impl Broker {
     ///
     /// Errors: `INVALID_TXN_STATE` where there was none, or it had the other outcome; `INVALID_PRODUCER_ID_MAPPING`,
     /// `INVALID_PRODUCER_EPOCH`.
-    pub fn end_transaction(&mut self, producer: &Producer, outcome: Outcome) -> Result<(), Error> {
-        let name = producer.transactional_id.as_deref().unwrap_or_default();
-        let found = self.transactional.get(name);
-        let found = found.ok_or(Error::InvalidProducerIdMapping)?;
-        found.check(producer)?;
+    pub fn end_transaction(&mut self, producer: &Producer, outcome: Outcome) -> Answer<()> {
+        let found = find(&mut self.transactional, producer)?;
         match found.state {
-            State::Ongoing { .. } => {
-                self.end(name, outcome);
-                Ok(())
-            }
-            State::Ended(before) if before == outcome => Ok(()),
-            State::Ended(_) | State::Empty => Err(Error::InvalidTxnState),
+            State::Ongoing { .. } => found.end(outcome, &mut self.topics, &mut self.groups),
+            State::Ended(before) if before == outcome => {}
+            State::Ended(_) | State::Empty => return Err(Error::InvalidTxnState),
         }
+        Ok(())
+    }
+
+    /// The transaction of that producer, begun if none is open.
+    pub(crate) fn join_transaction(
+        &mut self,
+        now: i64,
+        producer: &Producer,
+    ) -> Answer<&mut Transactional> {
+        let found = find(&mut self.transactional, producer)?;
+        if !matches!(found.state, State::Ongoing { .. }) {
+            let until = now + found.timeout_ms;
+            found.state = State::Ongoing { until };
+        }
+        Ok(found)
     }
 
     pub(crate) fn abort_timed_out(&mut self, now: i64) {
-        let over = |found: &Transactional| match found.state {
-            State::Ongoing { since } => since + found.timeout_ms < now,
-            State::Empty | State::Ended(_) => false,
-        };
-        let all = self.transactional.iter();
-        let names: Vec<String> = all
-            .filter(|(_, found)| over(found))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in names {
-            self.abort_and_fence(&name);
-        }
-    }
-
-    /// The markers carry the next epoch, so that partitions refuse what the old producer may still send.
-    fn abort_and_fence(&mut self, name: &str) {
-        if let Some(found) = self.transactional.get_mut(name) {
-            found.epoch += 1;
-        }
-        self.end(name, Outcome::Abort);
-    }
-
-    fn end(&mut self, name: &str, outcome: Outcome) {
-        let Some(found) = self.transactional.get_mut(name) else {
-            return;
-        };
-        found.state = State::Ended(outcome);
-        let (id, epoch) = (found.producer_id, found.epoch);
-        for (topic, partitions) in std::mem::take(&mut found.partitions) {
-            for partition in partitions {
-                if let Ok(log) = log_mut(&mut self.topics, &topic, partition) {
-                    log.mark(id, epoch, outcome);
-                }
+        for found in self.transactional.values_mut() {
+            if let State::Ongoing { until } = found.state
+                && until < now
+            {
+                found.abort_and_fence(&mut self.topics, &mut self.groups);
             }
         }
-        for group in std::mem::take(&mut found.groups) {
-            if let Some(group) = self.groups.get_mut(&group) {
-                group.offsets.end(id, outcome);
-            }
-        }
-    }
-
-    fn next_producer_id(&mut self) -> i64 {
-        self.producers += 1;
-        self.producers - 1
     }
 }
 

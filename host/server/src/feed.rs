@@ -106,9 +106,9 @@ impl Followers {
 /// How many offsets lie between a follower's committed one and the end.
 fn left(broker: &Broker, follower: &Follower, partition: u32) -> Result<i64, Error> {
     let Follower { group, topic } = follower;
-    let committed = broker.fetch_offset(group, topic, partition, false)?;
-    let end = Spec::Latest(Isolation::ReadUncommitted);
-    let end = broker.list_offset(topic, partition, end)?;
+    let at = (topic.as_str(), partition);
+    let committed = broker.fetch_offset(group, at, false)?;
+    let end = broker.list_offset(at, Spec::Latest(Isolation::ReadUncommitted))?;
     Ok(end - committed.map_or(0, |committed| committed.offset))
 }
 
@@ -340,10 +340,10 @@ impl Feed {
                 continue;
             }
             let records = std::mem::take(waiting);
-            let (topic, count) = (self.topic.as_str(), records.len());
+            let (at, count) = ((self.topic.as_str(), partition), records.len());
             let produced = self
                 .shared
-                .tell(|broker, now| broker.produce(now, None, topic, partition, 0, records));
+                .tell(|broker, now| broker.produce(now, None, at, 0, records));
             if let Err(error) = produced {
                 tracing::error!("{}: {count} records are not taken: {error}", self.name);
             }

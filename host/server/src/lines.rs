@@ -286,7 +286,7 @@ mod tests {
             let mut records = Records::default();
             let headers = std::iter::once((&b"h"[..], None));
             records.push(9, Some(b"\xff\x00"), Some(value.as_bytes()), headers);
-            let record = records.iter(4).next().expect("one was pushed");
+            let record = records.iter().next().expect("one was pushed");
             let mut line = Vec::new();
             write(&mut line, "t", 2, &record);
             let line = line.strip_suffix(b"\n").expect("it ends a line");

@@ -15,13 +15,13 @@ pub fn encode(producer: Option<&Producer>, sequence: i32, records: &Records) -> 
     let count = i32::try_from(records.len()).expect("a script's batches are small");
     let transactional = producer.is_some_and(|producer| producer.transactional_id.is_some());
     let (id, epoch) = producer.map_or((-1, -1), |producer| (producer.id, producer.epoch));
-    let last = records.iter(0).map(|record| record.timestamp).max();
+    let last = records.iter().map(|record| record.timestamp).max();
     let mut checked = Request::new(0, 0, Form::Plain);
     checked.i16(if transactional { TRANSACTIONAL } else { 0 });
     // Timestamps are told from 0 on.
     checked.i32(count - 1).i64(0).i64(last.unwrap_or(0));
     checked.i64(id).i16(epoch).i32(sequence).i32(count);
-    for record in records.iter(0) {
+    for record in records.iter() {
         let mut body = vec![0];
         signed(&mut body, record.timestamp);
         signed(&mut body, record.offset);

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Instant;
 
-use millstream_broker::{Assignment, Join};
+use millstream_broker::{Answer, Assignment, Join};
 
 use super::codec::{Fields, Form, Request};
 use super::connection::Connection;
 use super::{PATIENCE, PAUSE, check};
-use crate::subject::{Answer, Joined};
+use crate::subject::Joined;
 
 const MEMBER_ID_REQUIRED: i16 = 79;
 

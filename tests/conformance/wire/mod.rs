@@ -15,10 +15,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millstream_broker::{
-    Error, Isolation, Join, Membership, Outcome, PartitionOffset, Producer, Records, Settings, Spec,
+    Answer, Error, Isolation, Join, Membership, Outcome, PartitionOffset, Place, Producer, Records,
+    Settings, Spec,
 };
 
-use crate::subject::{Answer, Joined, Place, Seen, Subject};
+use crate::subject::{Joined, Seen, Subject};
 use codec::{Fields, Form, Request};
 use connection::Connection;
 use group::Seats;

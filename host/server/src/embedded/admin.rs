@@ -82,10 +82,8 @@ impl cluster::Admin for Admin {
 fn settle(broker: &mut Broker, group: &str, places: &[StartPlace<'_>]) -> Result<(), Error> {
     let mut known = BTreeSet::new();
     for &(topic, partition, _) in places {
-        if broker
-            .fetch_offset(group, topic, partition, true)?
-            .is_some()
-        {
+        let committed = broker.fetch_offset(group, (topic, partition), true)?;
+        if committed.is_some() {
             known.insert(topic);
         }
     }
@@ -98,7 +96,7 @@ fn settle(broker: &mut Broker, group: &str, places: &[StartPlace<'_>]) -> Result
         offsets.push(PartitionOffset {
             topic,
             partition,
-            offset: broker.list_offset(topic, partition, spec)?,
+            offset: broker.list_offset((topic, partition), spec)?,
             metadata: "",
         });
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use millstream_broker::{Broker, Error, Isolation, Spec};
+use millstream_broker::{Broker, Error, Isolation, Place, Spec};
 
 use super::{Shared, out_group};
 
@@ -71,11 +71,12 @@ fn clean(shared: &Shared, groups: &[String]) {
     });
     for (topic, partitions, compact) in topics {
         for partition in 0..partitions {
+            let at = (topic.as_str(), partition);
             let cleaned = shared.tell(|broker, now| {
                 if compact {
-                    broker.compact(now, &topic, partition)
+                    broker.compact(now, at)
                 } else {
-                    trim(broker, groups, &topic, partition)
+                    trim(broker, groups, at)
                 }
             });
             if let Err(error) = cleaned {
@@ -89,18 +90,18 @@ fn clean(shared: &Shared, groups: &[String]) {
     }
 }
 
-fn trim(broker: &mut Broker, groups: &[String], topic: &str, partition: u32) -> Result<(), Error> {
-    let end = broker.list_offset(topic, partition, Spec::Latest(Isolation::ReadCommitted))?;
-    let start = broker.list_offset(topic, partition, Spec::Earliest)?;
+fn trim(broker: &mut Broker, groups: &[String], at: Place<'_>) -> Result<(), Error> {
+    let end = broker.list_offset(at, Spec::Latest(Isolation::ReadCommitted))?;
+    let start = broker.list_offset(at, Spec::Earliest)?;
     let mut before = end - RECORDS_KEPT;
     for group in groups {
         // Who has committed nothing there doesn't read it.
-        if let Some(read) = broker.fetch_offset(group, topic, partition, false)? {
+        if let Some(read) = broker.fetch_offset(group, at, false)? {
             before = before.min(read.offset);
         }
     }
     if before > start {
-        broker.delete_records(topic, partition, before)?;
+        broker.delete_records(at, before)?;
     }
     Ok(())
 }

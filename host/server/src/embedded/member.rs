@@ -303,7 +303,7 @@ impl cluster::Member for Member {
         let committed = self.shared.ask(|broker| {
             let one = |at: &TopicPartition| {
                 let topic = &self.topics[at.topic.0];
-                let found = broker.fetch_offset(&self.group, topic, at.partition, true)?;
+                let found = broker.fetch_offset(&self.group, (topic, at.partition), true)?;
                 Ok(match found {
                     Some(found) => (*at, Some(found.offset), found.metadata.clone()),
                     None => (*at, None, String::new()),
@@ -325,7 +325,7 @@ impl cluster::Member for Member {
         self.shared.ask(|broker| {
             let of = |&at: &TopicPartition| {
                 let topic = &self.topics[at.topic.0];
-                Some((at, broker.list_offset(topic, at.partition, end).ok()?))
+                Some((at, broker.list_offset((topic, at.partition), end).ok()?))
             };
             places.iter().filter_map(of).collect()
         })
@@ -334,7 +334,7 @@ impl cluster::Member for Member {
     fn first_offset(&self, at: TopicPartition) -> Result<i64, String> {
         let topic = &self.topics[at.topic.0];
         self.shared
-            .ask(|broker| broker.list_offset(topic, at.partition, Spec::Earliest))
+            .ask(|broker| broker.list_offset((topic, at.partition), Spec::Earliest))
             .map_err(|error| error.to_string())
     }
 

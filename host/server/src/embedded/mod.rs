@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use millstream_broker::{Broker, Error, Fetched, Isolation, Settings};
+use millstream_broker::{Broker, Error, Fetched, Isolation, Place, Settings};
 use millstream_engine::pipeline::{Guarantee, Kept, Pipeline, Target};
 
 use crate::cluster::{AdminError, Cluster};
@@ -51,13 +51,8 @@ impl Shared {
     }
 
     /// What is committed from an offset on, about `bytes` of it.
-    pub fn fetch(
-        &self,
-        (topic, partition): (&str, u32),
-        offset: i64,
-        bytes: usize,
-    ) -> Result<Fetched, Error> {
-        self.ask(|broker| broker.fetch(topic, partition, offset, Isolation::ReadCommitted, bytes))
+    pub fn fetch(&self, at: Place<'_>, offset: i64, bytes: usize) -> Result<Fetched, Error> {
+        self.ask(|broker| broker.fetch(at, offset, Isolation::ReadCommitted, bytes))
     }
 
     /// Waits until something has changed, at most `timeout`.

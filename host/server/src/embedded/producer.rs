@@ -76,7 +76,7 @@ impl Producer {
         let count = i32::try_from(records.len()).expect("a batch is small");
         let identity = self.identity.get();
         let produced = self.shared.tell(|broker, now| {
-            broker.produce(now, identity, name, number, place.sequence, records)
+            broker.produce(now, identity, (name, number), place.sequence, records)
         });
         place.sequence = place.sequence.wrapping_add(count) & i32::MAX;
         if let Err(error) = produced {

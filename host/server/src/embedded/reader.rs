@@ -46,7 +46,7 @@ impl cluster::Reader for Reader {
 
     fn bounds(&self, topic: &str, partition: u32) -> Result<(i64, i64), String> {
         let bounds = self.shared.ask(|broker| {
-            let offset = |spec| broker.list_offset(topic, partition, spec);
+            let offset = |spec| broker.list_offset((topic, partition), spec);
             let high_watermark = Spec::Latest(Isolation::ReadUncommitted);
             Ok((offset(Spec::Earliest)?, offset(high_watermark)?))
         });
