@@ -274,6 +274,60 @@ fn a_task_that_stops_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn large_records_come_through_and_too_large_ones_are_told() {
+    let record = |bytes: usize| json!({"key": "same", "value": "z".repeat(bytes)}).to_string();
+    let mut lines: Vec<String> = (0..300).map(|_| record(20_000)).collect();
+    lines[100] = record(1_100_000);
+    lines.extend((0..20).map(|_| record(600_000)));
+    let (written, said, code) = pass(lines.join("\n").as_bytes(), &THROUGH);
+    assert_eq!((written.len(), code), (319, Some(0)), "{said}");
+    assert!(said.contains("standard input:101: takes 11000"), "{said}");
+    assert!(
+        said.contains("319 records for in; 1 broken lines left out"),
+        "{said}"
+    );
+}
+
+#[test]
+fn halves_of_characters_are_told_and_a_byte_order_mark_is_none_of_the_line() {
+    let lines = b"\xef\xbb\xbf{\"key\":\"a\",\"value\":1}\n\"\\ud800\"\n{\"value\":2}\r\n";
+    let (written, said, code) = pass(lines, &THROUGH);
+    assert_eq!((written.len(), code), (2, Some(0)), "{said}");
+    assert!(said.contains("standard input:2: is no text"), "{said}");
+}
+
+#[test]
+fn what_can_not_be_read_or_written_ends_it_with_words() {
+    let check = |more: &[&str], lines: &[u8], code: i32, expected: &str| {
+        let (_, said, found) = pass(lines, more);
+        assert_eq!(found, Some(code), "{said}");
+        assert!(said.contains(expected), "{expected:?} in\n{said}");
+    };
+    check(
+        &["--feed", "in=.", "--until-end"],
+        b"",
+        1,
+        "can't be read on",
+    );
+    let full = ["--feed", "in=-", "--out", "out=/dev/full", "--until-end"];
+    check(
+        &full,
+        b"1\n2\n",
+        1,
+        "an output can't be written: No space left",
+    );
+    let folder = Folder::new("overwritten");
+    let file = folder.write("lines.jsonl", "1\n");
+    let (feed, out) = (
+        format!("in={}", file.display()),
+        format!("out={}", file.display()),
+    );
+    let both = ["--feed", &feed, "--out", &out, "--until-end"];
+    check(&both, b"", 2, "would overwrite what --feed reads");
+    assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "1\n");
+}
+
+#[test]
 fn what_was_written_out_can_be_fed_again() {
     let lines = [
         json!({"key": "k", "value": {"n": [1, 2]}, "headers": {"h": "1"}, "timestamp": 5}),

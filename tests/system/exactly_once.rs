@@ -289,6 +289,7 @@ fn exactly_once_with_a_second_instance_joining_and_leaving() {
     let taken = first.lines().len();
     second.kill();
     let killed = Instant::now();
+    stage.add();
     let gone = ".b.0 is gone: what it may have left open is ended";
     first.wait_line_after(taken, gone, READY);
     let epoch = epochs(&first);

@@ -58,6 +58,12 @@ fn quickstart_shows_its_own_events_and_others() {
             r#""name":"ZOË","age":61,"country":"DE","country_name":"Germany","ts":1"#,
         ],
     );
+    let empty = folder.write("empty.jsonl", "");
+    let empty = empty.to_str().expect("the folder has a plain name");
+    check(
+        &quickstart(&["--feed", empty]),
+        &["None of it was a record: the map stays empty."],
+    );
     let nowhere = quickstart(&["--feed", "/nowhere/events.jsonl"]);
     assert_eq!(nowhere.status.code(), Some(1));
     let said = String::from_utf8_lossy(&nowhere.stderr);

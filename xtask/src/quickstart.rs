@@ -24,6 +24,8 @@ const TRICKLE: u32 = 5;
 const HTTP: &str = "127.0.0.1:8080";
 const PIPELINE: &str = "examples/01-materialize-users/pipeline.toml";
 const COUNTRIES: &str = "examples/01-materialize-users/countries.jsonl";
+/// After two of the pipeline's intervals, what was fed has been committed, or there was nothing.
+const NOTHING: Duration = Duration::from_secs(12);
 const READY: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
@@ -189,6 +191,9 @@ impl Stream {
             ensure!(self.child.try_wait()?.is_none(), "it has ended");
             std::thread::sleep(Duration::from_millis(100));
             let now = self.figures().unwrap_or_default();
+            if now.is_empty() && began.elapsed() > NOTHING {
+                return Ok("None of it was a record: the map stays empty.".into());
+            }
             still = if now == last && !now.is_empty() {
                 still + 1
             } else {

@@ -7,10 +7,10 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -34,6 +34,12 @@ const BROKEN_TOLD: u64 = 20;
 
 /// How much is read or written at once.
 const BUFFER: usize = 1 << 20;
+
+/// What a record takes beside its line's text, or a header beside its own, at most.
+const AROUND_A_RECORD: usize = 256;
+
+/// Some programs put it before a file's first character.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -118,6 +124,8 @@ pub struct Taps {
     shared: Arc<Shared>,
     followers: Arc<Followers>,
     feeding: Arc<AtomicUsize>,
+    /// What feeds could not read or hand over.
+    failures: Arc<Mutex<Vec<String>>>,
     outs: Vec<JoinHandle<std::io::Result<()>>>,
     ended: Arc<AtomicBool>,
 }
@@ -145,6 +153,15 @@ impl Taps {
             .collect();
         let mut targets = Vec::new();
         for tap in outs {
+            let is_fed = |feed: &&Tap| feed.file.is_some() && is_same(feed, tap);
+            if let Some(feed) = feeds.iter().find(is_fed) {
+                return Err(format!(
+                    "--out: {}={} would overwrite what --feed reads for {}",
+                    tap.name,
+                    tap.file.as_deref().unwrap_or(Path::new("-")).display(),
+                    feed.name
+                ));
+            }
             let (topic, out) = (sink_topic(pipeline, &tap.name)?, create(tap)?);
             followers.push(follower(&out_group(&pipeline.name), &topic));
             targets.push((topic, out));
@@ -157,6 +174,7 @@ impl Taps {
                 workers: workers.to_vec(),
             }),
             feeding: Arc::default(),
+            failures: Arc::default(),
             outs: Vec::new(),
             ended: Arc::default(),
         };
@@ -168,6 +186,9 @@ impl Taps {
         let (tables, feeds): (Vec<Feed>, Vec<Feed>) =
             feeds.into_iter().partition(|feed| feed.is_whole_table);
         tables.into_iter().for_each(Feed::run);
+        if let Some(why) = taps.failures().first() {
+            return Err(format!("--feed: {why}"));
+        }
         for (topic, out) in targets {
             let group = out_group(&pipeline.name);
             let (shared, ended) = (Arc::clone(&taps.shared), Arc::clone(&taps.ended));
@@ -187,6 +208,11 @@ impl Taps {
 
     fn feed(&self, pipeline: &Pipeline, tap: &Tap) -> Result<Feed, String> {
         let (topic, kind) = fed_topic(pipeline, &tap.name)?;
+        let bytes_max = self.shared.ask(|broker| {
+            let mut topics = broker.topics();
+            let found = topics.find(|(name, ..)| *name == topic);
+            found.map(|(.., settings)| settings.max_message_bytes)
+        });
         let input: Box<dyn Read + Send> = match &tap.file {
             None => Box::new(std::io::stdin()),
             Some(path) => {
@@ -198,6 +224,8 @@ impl Taps {
         Ok(Feed {
             shared: Arc::clone(&self.shared),
             followers: Arc::clone(&self.followers),
+            failures: Arc::clone(&self.failures),
+            bytes_max: bytes_max.expect("the pipeline's topics were made"),
             is_whole_table: kind == Fed::Table && tap.file.is_some(),
             needs_keys: kind == Fed::Table,
             topic,
@@ -213,7 +241,18 @@ impl Taps {
         self.feeding.load(Ordering::Relaxed) == 0 && self.followers.are_behind_by() == 0
     }
 
-    /// What tasks have left because they stopped, in words.
+    /// Whether an output can't be written; [`Taps::close`] says why.
+    pub fn is_blocked(&self) -> bool {
+        let ended = self.ended.load(Ordering::Relaxed);
+        !ended && self.outs.iter().any(JoinHandle::is_finished)
+    }
+
+    fn failures(&self) -> Vec<String> {
+        let failures = self.failures.lock();
+        failures.expect("nobody panics with it held").clone()
+    }
+
+    /// What could not be read, and what tasks have left because they stopped, in words.
     pub fn unprocessed(&self) -> Option<String> {
         let stopped = self.followers.stopped();
         let said = stopped.iter().map(|task| {
@@ -226,7 +265,7 @@ impl Taps {
             } = task;
             format!("{topic} partition {partition} stopped at offset {offset}: {at}: {reason}")
         });
-        let said: Vec<String> = said.collect();
+        let said: Vec<String> = self.failures().into_iter().chain(said).collect();
         (!said.is_empty()).then(|| said.join("; "))
     }
 
@@ -251,7 +290,10 @@ fn spawn<T: Send + 'static>(
 struct Feed {
     shared: Arc<Shared>,
     followers: Arc<Followers>,
+    failures: Arc<Mutex<Vec<String>>>,
     topic: String,
+    /// Of a batch: the topic's `max.message.bytes`.
+    bytes_max: usize,
     /// A table out of a file, which has an end.
     is_whole_table: bool,
     /// What has no key can't be in a table.
@@ -274,13 +316,17 @@ impl Feed {
                 Ok(0) => break,
                 Ok(_) => number += 1,
                 Err(why) => {
-                    tracing::error!("{}: can't be read on: {why}", self.name);
+                    self.fail(format!("{}: can't be read on: {why}", self.name));
                     break;
                 }
             }
-            let text = line.trim_ascii();
+            let text = match number {
+                1 => line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line),
+                _ => &line,
+            };
+            let text = text.trim_ascii();
             if !text.is_empty() {
-                let taken = lines::parse(text).and_then(|line| self.add(&line));
+                let taken = lines::parse(text).and_then(|line| self.add(&line, text.len()));
                 match taken {
                     Ok(()) => records += 1,
                     Err(why) => {
@@ -304,7 +350,14 @@ impl Feed {
         );
     }
 
-    fn add(&mut self, line: &Line<'_>) -> Result<(), String> {
+    fn fail(&self, why: String) {
+        tracing::error!("{why}");
+        let mut failures = self.failures.lock().expect("nobody panics with it held");
+        failures.push(why);
+    }
+
+    /// `length` is that of the line's text: no record takes more, but for what lies around it.
+    fn add(&mut self, line: &Line<'_>, length: usize) -> Result<(), String> {
         if self.needs_keys && line.key.is_none() {
             return Err("a table's record needs a key".into());
         }
@@ -325,29 +378,48 @@ impl Feed {
             .headers
             .iter()
             .map(|(name, value)| (name.as_bytes(), value.as_deref()));
-        self.waiting[partition as usize].push(
+        let around = AROUND_A_RECORD * (1 + line.headers.len());
+        if self.waiting[partition as usize].size() + length + around > self.bytes_max {
+            self.hand_over_of(partition);
+        }
+        let waiting = &mut self.waiting[partition as usize];
+        waiting.push(
             line.timestamp.unwrap_or_else(now),
             line.key.as_deref(),
             line.value.as_deref(),
             headers,
         );
+        let bytes = waiting.size();
+        if bytes > self.bytes_max {
+            // It stands alone there.
+            *waiting = Records::default();
+            let most = self.bytes_max;
+            return Err(format!(
+                "takes {bytes} bytes as a record, and the topic takes {most} at most"
+            ));
+        }
         Ok(())
     }
 
-    fn hand_over(&mut self) {
-        for (partition, waiting) in (0..).zip(&mut self.waiting) {
-            if waiting.is_empty() {
-                continue;
-            }
-            let records = std::mem::take(waiting);
-            let (at, count) = ((self.topic.as_str(), partition), records.len());
-            let produced = self
-                .shared
-                .tell(|broker, now| broker.produce(now, None, at, 0, records));
-            if let Err(error) = produced {
-                tracing::error!("{}: {count} records are not taken: {error}", self.name);
-            }
+    fn hand_over_of(&mut self, partition: u32) {
+        let records = std::mem::take(&mut self.waiting[partition as usize]);
+        if records.is_empty() {
+            return;
         }
+        let (at, count) = ((self.topic.as_str(), partition), records.len());
+        let produced = self
+            .shared
+            .tell(|broker, now| broker.produce(now, None, at, 0, records));
+        if let Err(error) = produced {
+            self.fail(format!(
+                "{}: {count} records are not taken: {error}",
+                self.name
+            ));
+        }
+    }
+
+    fn hand_over(&mut self) {
+        (0..PARTITIONS).for_each(|partition| self.hand_over_of(partition));
         while self.followers.are_behind_by() > AHEAD_MAX {
             std::thread::sleep(PAUSE);
         }
@@ -400,6 +472,15 @@ fn sink_topic(pipeline: &Pipeline, name: &str) -> Result<String, String> {
         };
         format!("--out: no sink that writes a topic is named \"{name}\"; there are: {known}")
     })
+}
+
+/// Whether both are one file that is there.
+fn is_same(one: &Tap, other: &Tap) -> bool {
+    let found = |tap: &Tap| tap.file.as_deref()?.canonicalize().ok();
+    let is_file = |path: &PathBuf| path.is_file();
+    found(one)
+        .filter(is_file)
+        .is_some_and(|path| found(other) == Some(path))
 }
 
 type Output = Box<dyn Write + Send>;

@@ -56,14 +56,14 @@ pub fn parse(line: &[u8]) -> Result<Line<'_>, String> {
     });
     let Some(fields) = record else {
         return Ok(Line {
-            value: bytes(raw),
+            value: bytes(raw)?,
             ..Line::default()
         });
     };
     let field = |name: &str| fields.get(name).copied();
     let either = |name: &str| match (field(name), field(&format!("{name}_base64"))) {
         (Some(_), Some(_)) => Err(format!("has both `{name}` and `{name}_base64`")),
-        (Some(raw), None) => Ok(bytes(raw)),
+        (Some(raw), None) => bytes(raw).map_err(|why| format!("`{name}` {why}")),
         (None, Some(raw)) => decode(raw)
             .map(|bytes| Some(Cow::Owned(bytes)))
             .ok_or_else(|| format!("`{name}_base64` is no base64 text")),
@@ -94,15 +94,18 @@ fn not_json(error: &serde_json::Error) -> String {
     format!("is not JSON: {what} at column {}", error.column())
 }
 
-fn bytes(raw: &RawValue) -> Option<Cow<'_, [u8]>> {
-    match raw.get() {
+/// A text's own bytes; of anything else those that stand there.
+fn bytes(raw: &RawValue) -> Result<Option<Cow<'_, [u8]>>, String> {
+    Ok(match raw.get() {
         "null" => None,
         text if text.starts_with('"') => {
-            let text: String = serde_json::from_str(text).expect("it was found to be JSON");
+            // JSON can write halves of characters, which no text has.
+            let text = serde_json::from_str::<String>(text);
+            let text = text.map_err(|error| format!("is no text: {error}"))?;
             Some(Cow::Owned(text.into_bytes()))
         }
         text => Some(Cow::Borrowed(text.as_bytes())),
-    }
+    })
 }
 
 fn decode(raw: &RawValue) -> Option<Vec<u8>> {
@@ -256,6 +259,14 @@ mod tests {
         check(
             br#"{"value":1,"partition":-1}"#,
             "`partition` is no partition's number",
+        );
+        check(
+            br#""\ud800""#,
+            "is no text: unexpected end of hex escape at line 1 column 8",
+        );
+        check(
+            br#"{"key":"\udc00","value":1}"#,
+            "`key` is no text: lone leading surrogate in hex escape at line 1 column 7",
         );
         check(
             br#"{"value":1,"headers":7}"#,

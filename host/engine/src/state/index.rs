@@ -4,12 +4,12 @@
 //! An index proposes, the value decides: long texts are cut and close numbers share a code, so who takes slots from here tests their
 //! values again. Invariant: a slot stands under its value's code and nowhere else; a value without a scalar there stands nowhere.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use roaring::RoaringBitmap;
 
-use super::entries::{SLOTS_MAX, allocated};
+use super::entries::SLOTS_MAX;
+use super::sorted::{Keys, Sorted, Texts};
 use crate::json::{Number, Pointer, Scalar};
 
 /// Bytes of a text that an index keeps.
@@ -21,11 +21,9 @@ const PLAIN_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Index {
     pointer: Pointer,
-    /// Null, false, true and numbers, by [`code`].
-    plain: BTreeMap<u64, Postings>,
-    texts: BTreeMap<Box<str>, Postings>,
-    /// As the allocator rounds them.
-    text_bytes: usize,
+    /// Postings of null, false, true and numbers, by [`code`].
+    plain: Sorted<Vec<u64>>,
+    texts: Sorted<Texts>,
     sets: Sets,
     slots: usize,
 }
@@ -58,7 +56,7 @@ enum Set {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Range {
     Plain(u64, u64),
-    Texts(Bound<Box<str>>, Bound<Box<str>>),
+    Texts(Bound<Box<[u8]>>, Bound<Box<[u8]>>),
 }
 
 /// Slots that an index proposes, ascending.
@@ -73,9 +71,8 @@ impl Index {
     pub fn new(pointer: Pointer) -> Self {
         Self {
             pointer,
-            plain: BTreeMap::new(),
-            texts: BTreeMap::new(),
-            text_bytes: 0,
+            plain: Sorted::default(),
+            texts: Sorted::default(),
             sets: Sets::default(),
             slots: 0,
         }
@@ -97,41 +94,20 @@ impl Index {
 
     pub fn insert(&mut self, scalar: &Scalar<'_>, slot: u32) {
         self.slots += 1;
-        let sets = &mut self.sets;
         if let Scalar::Text(text) = scalar {
-            let text = cut(text);
-            if let Some(postings) = self.texts.get_mut(text) {
-                *postings = sets.insert(*postings, slot);
-            } else {
-                self.text_bytes += allocated(text.len());
-                self.texts.insert(text.into(), Postings(slot));
-            }
-            return;
+            insert(&mut self.texts, &mut self.sets, cut(text), slot);
+        } else {
+            insert(&mut self.plain, &mut self.sets, &code(scalar), slot);
         }
-        let insert = |postings: &mut Postings| *postings = sets.insert(*postings, slot);
-        self.plain
-            .entry(code(scalar))
-            .and_modify(insert)
-            .or_insert(Postings(slot));
     }
 
     /// Takes out a slot that was inserted under this scalar.
     pub fn remove(&mut self, scalar: &Scalar<'_>, slot: u32) {
         self.slots -= 1;
-        let postings = match scalar {
-            Scalar::Text(text) => self.texts.get_mut(cut(text)),
-            _ => self.plain.get_mut(&code(scalar)),
-        };
-        let postings = postings.expect("what is removed was inserted");
-        if let Some(left) = self.sets.remove(*postings, slot) {
-            *postings = left;
-            return;
-        }
         if let Scalar::Text(text) = scalar {
-            self.text_bytes -= allocated(cut(text).len());
-            self.texts.remove(cut(text));
+            remove(&mut self.texts, &mut self.sets, cut(text), slot);
         } else {
-            self.plain.remove(&code(scalar));
+            remove(&mut self.plain, &mut self.sets, &code(scalar), slot);
         }
     }
 
@@ -173,23 +149,15 @@ impl Index {
         Some(Proposed { slots, more })
     }
 
-    fn postings(&self, range: &Range) -> Box<dyn Iterator<Item = Postings> + '_> {
+    fn postings<'s>(&'s self, range: &'s Range) -> Box<dyn Iterator<Item = Postings> + 's> {
         match range {
-            Range::Plain(from, to) if from > to => Box::new(std::iter::empty()),
             Range::Plain(from, to) => {
-                Box::new(self.plain.range(from..=to).map(|(_, postings)| *postings))
+                let found = self.plain.range(Bound::Included(from), Bound::Included(to));
+                Box::new(found.map(Postings))
             }
-            Range::Texts(from, to) if is_empty(from, to) => Box::new(std::iter::empty()),
             Range::Texts(from, to) => {
-                let range = (
-                    from.as_ref().map(|text| &**text),
-                    to.as_ref().map(|text| &**text),
-                );
-                Box::new(
-                    self.texts
-                        .range::<str, _>(range)
-                        .map(|(_, postings)| *postings),
-                )
+                let bound = |bound: &'s Bound<Box<[u8]>>| bound.as_ref().map(|text| &**text);
+                Box::new(self.texts.range(bound(from), bound(to)).map(Postings))
             }
         }
     }
@@ -198,10 +166,7 @@ impl Index {
     ///
     /// `end`: one past the last slot of the partition.
     pub fn footprint(&self, end: u32) -> usize {
-        nodes(self.plain.len(), size_of::<u64>())
-            + nodes(self.texts.len(), size_of::<Box<str>>())
-            + self.text_bytes
-            + self.sets.footprint(end)
+        self.plain.footprint() + self.texts.footprint() + self.sets.footprint(end)
     }
 }
 
@@ -259,7 +224,7 @@ impl Range {
     }
 }
 
-fn tighter(this: Bound<Box<str>>, other: Bound<Box<str>>, greater: bool) -> Bound<Box<str>> {
+fn tighter(this: Bound<Box<[u8]>>, other: Bound<Box<[u8]>>, greater: bool) -> Bound<Box<[u8]>> {
     match (this, other) {
         (Bound::Unbounded, only) | (only, Bound::Unbounded) => only,
         (Bound::Included(this), Bound::Included(other) | Bound::Excluded(other))
@@ -273,8 +238,20 @@ fn tighter(this: Bound<Box<str>>, other: Bound<Box<str>>, greater: bool) -> Boun
     }
 }
 
-fn is_empty(from: &Bound<Box<str>>, to: &Bound<Box<str>>) -> bool {
-    matches!((from, to), (Bound::Included(from), Bound::Included(to)) if from > to)
+fn insert<K: Keys>(scalars: &mut Sorted<K>, sets: &mut Sets, scalar: &K::Key, slot: u32) {
+    match scalars.get_mut(scalar) {
+        Some(postings) => *postings = sets.insert(Postings(*postings), slot).0,
+        None => scalars.insert(scalar, slot),
+    }
+}
+
+fn remove<K: Keys>(scalars: &mut Sorted<K>, sets: &mut Sets, scalar: &K::Key, slot: u32) {
+    let postings = scalars.get_mut(scalar);
+    let postings = postings.expect("what is removed was inserted");
+    match sets.remove(Postings(*postings), slot) {
+        Some(left) => *postings = left.0,
+        None => scalars.remove(scalar),
+    }
 }
 
 /// Null, false and true come before all numbers.
@@ -287,14 +264,9 @@ fn code(scalar: &Scalar<'_>) -> u64 {
     }
 }
 
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
-}
-
-/// Of so many keys of a `BTreeMap`: its nodes have room for 11, and two thirds of that are used on average.
-fn nodes(keys: usize, key_bytes: usize) -> usize {
-    let node = allocated(11 * (key_bytes + size_of::<Postings>()) + 16);
-    keys.div_ceil(7) * (node + size_of::<usize>() * 2)
+/// The order of what is cut is that of the texts, or they are equal: so it must be at the same length for all, be it within a letter.
+fn cut(text: &str) -> &[u8] {
+    &text.as_bytes()[..text.len().min(TEXT_BYTES_MAX)]
 }
 
 impl Sets {

@@ -8,3 +8,4 @@ pub mod index;
 pub mod overlay;
 pub mod restore;
 pub mod search;
+pub mod sorted;

@@ -232,7 +232,7 @@ mod tests {
                 0 => "not JSON".into(),
                 1 => format!("{{\"age\":\"{age}\"}}"),
                 2 => format!("{{\"country\":{country},\"age\":{age}.5}}"),
-                3 => format!("{{\"at\":{{\"long\":\"{}{age}\"}}}}", "x".repeat(255)),
+                3 => format!("{{\"at\":{{\"long\":\"{}\"}}}}", self.long()),
                 _ => format!(
                     "{{ \"country\" : {country},\"age\":{age},\"at\":{{\"id\":{}}}}}",
                     self.below(100_000)
@@ -241,13 +241,21 @@ mod tests {
             text.into_bytes()
         }
 
+        /// A text about as long as what an index keeps of it, which may end within a letter.
+        fn long(&mut self) -> String {
+            let letter = ["x", "é", "€", "🦀"][self.below(4)];
+            let letters = 250 / letter.len() + self.below(5);
+            let (before, after) = (["", "a"][self.below(2)], ["", "z", "é", "7"][self.below(4)]);
+            format!("{before}{}{after}", letter.repeat(letters))
+        }
+
         fn condition(&mut self) -> Condition {
             let pointer = ["/country", "/age", "/at/id", "/at/long", ""][self.below(5)];
             let operand = match self.below(6) {
                 0 => "DE".to_owned(),
                 1 => "null".to_owned(),
                 2 => "true".to_owned(),
-                3 => format!("{}{}", "x".repeat(255), self.below(100)),
+                3 => self.long(),
                 4 => self.below(100_000).to_string(),
                 _ => self.below(100).to_string(),
             };

@@ -112,16 +112,14 @@ fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
     let stop = &control.stop;
     watch_signals(stop)?;
     let ran = std::thread::scope(|scope| {
-        if arguments.until_end {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    std::thread::sleep(LOOK);
-                    if taps.are_done() {
-                        stop.store(true, Ordering::Relaxed);
-                    }
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(LOOK);
+                if taps.is_blocked() || (arguments.until_end && taps.are_done()) {
+                    stop.store(true, Ordering::Relaxed);
                 }
-            });
-        }
+            }
+        });
         let ran = supervisor::run_on(&cluster, None, &config, &steps, options, &control);
         stop.store(true, Ordering::Relaxed);
         ran

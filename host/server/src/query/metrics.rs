@@ -42,6 +42,7 @@ struct Scrape {
     sinks: Vec<String>,
     topics: Vec<String>,
     maps: Vec<MapFigures>,
+    memory_limit: u64,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +53,7 @@ struct MapFigures {
     offsets_left: u64,
     entries: u64,
     bytes: u64,
+    memory: u64,
 }
 
 impl Scrape {
@@ -74,7 +76,11 @@ impl Scrape {
                 figures.offsets_left += u64::try_from(end - partition.position()).unwrap_or(0);
             }
             figures.entries += partition.contents().len() as u64;
-            figures.bytes += partition.contents().bytes() as u64;
+            let contents = partition.contents();
+            figures.bytes += contents.bytes() as u64;
+            let indexes = contents.indexes().iter();
+            let indexes = indexes.map(|index| contents.index_footprint(index));
+            figures.memory += (contents.footprint() + indexes.sum::<usize>()) as u64;
         }
         Self {
             build: vec![
@@ -94,6 +100,7 @@ impl Scrape {
                 .collect(),
             topics: pipeline.topics.iter().map(|at| at.topic.clone()).collect(),
             maps,
+            memory_limit: served.memory.budget.limit() as u64,
         }
     }
 
@@ -310,7 +317,12 @@ impl Scrape {
         let help = "Entries held here.";
         out.gauges("map_entries", help, &self.by_map(|map| map.entries))?;
         let help = "Bytes of their keys and values.";
-        out.gauges("map_bytes", help, &self.by_map(|map| map.bytes))
+        out.gauges("map_bytes", help, &self.by_map(|map| map.bytes))?;
+        let help = "Memory that they take, indexes included.";
+        out.gauges("map_memory_bytes", help, &self.by_map(|map| map.memory))?;
+        let help = "Memory that all maps may take.";
+        let limit = vec![(Vec::new(), self.memory_limit)];
+        out.gauges("maps_memory_limit_bytes", help, &limit)
     }
 }
 
