@@ -8,4 +8,4 @@ pub mod index;
 pub mod overlay;
 pub mod restore;
 pub mod search;
-pub mod sorted;
+mod sorted;
