@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use millstream_engine::pipeline::Guarantee;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::producer::BaseProducer;
+use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::admin::Admin;
 use super::consumer::{Commit, GroupConsumer};
@@ -199,8 +198,10 @@ impl Cluster for Clients {
 
     fn others(&self) -> Result<BTreeSet<String>, String> {
         let asked = |error: KafkaError| error.to_string();
-        let client: BaseConsumer = self.admin_config().create().map_err(asked)?;
-        let groups = client.fetch_group_list(Some(&self.pipeline), REQUEST_MAX);
+        let client: BaseProducer = self.admin_config().create().map_err(asked)?;
+        let groups = client
+            .client()
+            .fetch_group_list(Some(&self.pipeline), REQUEST_MAX);
         let groups = groups.map_err(asked)?;
         let members = groups.groups().iter().flat_map(|group| group.members());
         let seats = members.map(|member| member.client_id());

@@ -21,21 +21,22 @@ const TRY: Duration = Duration::from_millis(500);
 /// The seats of other instances, as far as a worker knows them.
 #[derive(Debug, Default)]
 pub struct Succession {
-    /// In the group when there was a look last.
-    present: BTreeSet<String>,
+    /// In the group when there was a look last; none if they could not be listed then. Who is not known to have gone is left alone.
+    present: Option<BTreeSet<String>>,
 }
 
 impl Succession {
     /// To be called with every assignment, before offsets are read: ends what those seats left open that have gone since the last.
     pub fn look<C: Cluster>(&mut self, cluster: &C, between: &dyn Fn()) {
-        match cluster.others() {
-            Ok(present) => {
-                let before = std::mem::replace(&mut self.present, present);
-                for seat in before.difference(&self.present) {
-                    end(cluster, seat, between);
-                }
+        let listed = cluster.others();
+        if let Err(why) = &listed {
+            tracing::warn!("the group's members can't be listed: {why}");
+        }
+        let before = std::mem::replace(&mut self.present, listed.ok());
+        if let (Some(before), Some(present)) = (before, &self.present) {
+            for seat in before.difference(present) {
+                end(cluster, seat, between);
             }
-            Err(why) => tracing::warn!("the group's members can't be listed: {why}"),
         }
     }
 
@@ -46,6 +47,9 @@ impl Succession {
         offsets: &[CommittedOffset],
         between: &dyn Fn(),
     ) {
+        let Some(present) = &self.present else {
+            return;
+        };
         let tokens = offsets
             .iter()
             .filter_map(|at| Token::from_metadata(&at.metadata));
@@ -54,7 +58,7 @@ impl Succession {
         let seats: BTreeSet<String> = others
             .map(|token| cluster.seat_of(&token.instance, token.worker))
             .collect();
-        for seat in seats.difference(&self.present) {
+        for seat in seats.difference(present) {
             end(cluster, seat, between);
         }
     }
