@@ -23,11 +23,15 @@ pub trait Cluster: Clone + Debug + Send + Sync + 'static {
 
     fn guarantee(&self) -> Guarantee;
 
+    fn pipeline(&self) -> &str;
+
     /// The name of this process among those of the pipeline.
     fn instance(&self) -> &str;
 
     /// The name of a worker's seat: its `transactional.id` and `group.instance.id`.
-    fn seat_of(&self, instance: &str, worker: u32) -> String;
+    fn seat_of(&self, instance: &str, worker: u32) -> String {
+        format!("{}.{instance}.{worker}", self.pipeline())
+    }
 
     fn seat(&self, worker: u32) -> String {
         self.seat_of(self.instance(), worker)

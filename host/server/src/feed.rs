@@ -121,7 +121,6 @@ fn left(broker: &Broker, follower: &Follower, partition: u32) -> Result<i64, Err
 /// What flows in and out beside the pipeline.
 #[derive(Debug)]
 pub struct Taps {
-    shared: Arc<Shared>,
     followers: Arc<Followers>,
     feeding: Arc<AtomicUsize>,
     /// What feeds could not read or hand over.
@@ -167,7 +166,6 @@ impl Taps {
             targets.push((topic, out));
         }
         let mut taps = Self {
-            shared: Arc::clone(embedded.shared()),
             followers: Arc::new(Followers {
                 shared: Arc::clone(embedded.shared()),
                 all: followers,
@@ -191,7 +189,7 @@ impl Taps {
         }
         for (topic, out) in targets {
             let group = out_group(&pipeline.name);
-            let (shared, ended) = (Arc::clone(&taps.shared), Arc::clone(&taps.ended));
+            let (shared, ended) = (Arc::clone(&taps.followers.shared), Arc::clone(&taps.ended));
             let copy = move || copy_out(&shared, &Follower { group, topic }, out, &ended);
             taps.outs.push(spawn("out", copy)?);
         }
@@ -208,7 +206,7 @@ impl Taps {
 
     fn feed(&self, pipeline: &Pipeline, tap: &Tap) -> Result<Feed, String> {
         let (topic, kind) = fed_topic(pipeline, &tap.name)?;
-        let bytes_max = self.shared.ask(|broker| {
+        let bytes_max = self.followers.shared.ask(|broker| {
             let mut topics = broker.topics();
             let found = topics.find(|(name, ..)| *name == topic);
             found.map(|(.., settings)| settings.max_message_bytes)
@@ -222,7 +220,6 @@ impl Taps {
         };
         let name = tap.file.as_ref();
         Ok(Feed {
-            shared: Arc::clone(&self.shared),
             followers: Arc::clone(&self.followers),
             failures: Arc::clone(&self.failures),
             bytes_max: bytes_max.expect("the pipeline's topics were made"),
@@ -288,7 +285,6 @@ fn spawn<T: Send + 'static>(
 }
 
 struct Feed {
-    shared: Arc<Shared>,
     followers: Arc<Followers>,
     failures: Arc<Mutex<Vec<String>>>,
     topic: String,
@@ -408,6 +404,7 @@ impl Feed {
         }
         let (at, count) = ((self.topic.as_str(), partition), records.len());
         let produced = self
+            .followers
             .shared
             .tell(|broker, now| broker.produce(now, None, at, 0, records));
         if let Err(error) = produced {

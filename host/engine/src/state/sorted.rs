@@ -66,20 +66,11 @@ impl<K: Keys> Sorted<K> {
         leaf.keys.insert(at, key);
         make_room(&mut leaf.values);
         leaf.values.insert(at, value);
-        let keys = leaf.keys.len();
-        if keys > KEYS_MAX || (leaf.keys.bytes() > BYTES_MAX && keys > 1) {
-            // What only ever grows at its end fills its leaves.
-            let half = if at + 1 == keys { at } else { keys / 2 };
-            let upper = Leaf {
-                keys: leaf.keys.split_off(half),
-                values: leaf.values.split_off(half),
-            };
-            leaf.values.shrink_to_fit();
+        let upper = leaf.is_too_large().then(|| leaf.halve(at));
+        self.allocated += leaf.footprint();
+        if let Some(upper) = upper {
             self.allocated += upper.footprint();
-            self.allocated += self.leaves[at_leaf].footprint();
             self.leaves.insert(at_leaf + 1, upper);
-        } else {
-            self.allocated += leaf.footprint();
         }
     }
 
@@ -153,6 +144,24 @@ impl<K: Keys> Sorted<K> {
 }
 
 impl<K: Keys> Leaf<K> {
+    fn is_too_large(&self) -> bool {
+        let keys = self.keys.len();
+        keys > KEYS_MAX || (self.keys.bytes() > BYTES_MAX && keys > 1)
+    }
+
+    /// Gives away its upper half, or, where the last key was the last to come, that one alone: what only ever grows at its end fills
+    /// its leaves.
+    fn halve(&mut self, came: usize) -> Self {
+        let keys = self.keys.len();
+        let half = if came + 1 == keys { came } else { keys / 2 };
+        let upper = Self {
+            keys: self.keys.split_off(half),
+            values: self.values.split_off(half),
+        };
+        self.values.shrink_to_fit();
+        upper
+    }
+
     fn footprint(&self) -> usize {
         self.keys.footprint() + self.values.capacity() * size_of::<u32>()
     }

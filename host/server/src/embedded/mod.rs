@@ -141,12 +141,12 @@ impl Cluster for Embedded {
         self.guarantee
     }
 
-    fn instance(&self) -> &str {
-        &self.instance
+    fn pipeline(&self) -> &str {
+        &self.pipeline
     }
 
-    fn seat_of(&self, instance: &str, worker: u32) -> String {
-        format!("{}.{instance}.{worker}", self.pipeline)
+    fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// Nobody but this process can reach the broker.

@@ -188,12 +188,12 @@ impl Cluster for Clients {
         self.guarantee
     }
 
-    fn instance(&self) -> &str {
-        &self.instance
+    fn pipeline(&self) -> &str {
+        &self.pipeline
     }
 
-    fn seat_of(&self, instance: &str, worker: u32) -> String {
-        format!("{}.{instance}.{worker}", self.pipeline)
+    fn instance(&self) -> &str {
+        &self.instance
     }
 
     fn others(&self) -> Result<BTreeSet<String>, String> {
