@@ -89,6 +89,19 @@ impl Wire {
         }
     }
 
+    /// Waits until the broker has done with `topic` what the controller told.
+    fn until(&mut self, topic: &str, done: impl Fn(&mut Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !done(self) {
+            assert!(Instant::now() < deadline, "{topic} neither comes nor goes");
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn has(&mut self, at: Place<'_>) -> bool {
+        self.list_offset(at, Spec::Earliest).is_ok()
+    }
+
     /// Asking for a coordinator creates its topic where that is missing.
     fn find_coordinator(&mut self, kind: i8, key: &str) {
         if !self.found.insert((kind, key.into())) {
@@ -241,15 +254,15 @@ impl Subject for Wire {
             (answer.i16(), ())
         })?;
         // The controller has it; the broker follows.
-        let deadline = Instant::now() + PATIENCE;
-        while self.metadata(name).is_err() {
-            assert!(Instant::now() < deadline, "{name} doesn't appear");
-            thread::sleep(PAUSE);
-        }
+        self.until(name, |wire| wire.metadata(name).is_ok());
+        self.until(name, |wire| {
+            (0..partitions).all(|each| wire.has((name, each)))
+        });
         Ok(())
     }
 
     fn delete_topic(&mut self, name: &str) -> Answer<()> {
+        let partitions = self.metadata(name).unwrap_or(0);
         let mut request = Request::new(20, 3, Form::Plain);
         request.array(1).string(name).i32(ANSWER_WITHIN_MS);
         self.ask(&request, |answer| {
@@ -258,11 +271,11 @@ impl Subject for Wire {
             answer.string();
             (answer.i16(), ())
         })?;
-        let deadline = Instant::now() + PATIENCE;
-        while self.metadata(name).is_ok() {
-            assert!(Instant::now() < deadline, "{name} doesn't go");
-            thread::sleep(PAUSE);
-        }
+        // The broker's metadata is without it before its logs are gone: `ListOffsets` looks at the logs alone.
+        self.until(name, |wire| wire.metadata(name).is_err());
+        self.until(name, |wire| {
+            (0..partitions).all(|each| !wire.has((name, each)))
+        });
         Ok(())
     }
 
