@@ -19,7 +19,7 @@ pub enum Command {
     },
     /// `step parse events ports="adults minors" on-error=skip takes=2`: a step and its inputs. Its plugin passes everything on,
     /// unless a rule says otherwise, and traps on more than `takes` records at once. `lookups="countries"` names maps that it may
-    /// read.
+    /// read, `state="totals"` those that it keeps.
     Step {
         name: String,
         inputs: Vec<String>,
@@ -31,6 +31,8 @@ pub enum Command {
         takes: Option<usize>,
         #[arg(key)]
         lookups: Option<String>,
+        #[arg(key)]
+        state: Option<String>,
     },
     /// `table countries replicated`: a map made from a topic of its name.
     Table {
@@ -39,8 +41,8 @@ pub enum Command {
     },
     /// `rule parse bad fail="not JSON"`: what a step makes of the records with this value (`any`: of those without a rule). Each
     /// rule emits a record, unless it says `drop`, `fail`, `trap` (the call), `host` (the host can't call), `restoring` (a table is) or `wrong` (the answer
-    /// makes no sense: `reversed`, `beyond`, `port`, `short`, `both`). `{key}`, `{value}`, `{offset}`, `{input}` and `{times}` are
-    /// filled in.
+    /// makes no sense: `reversed`, `beyond`, `port`, `short`, `both`). `count=totals` counts the records of its key in that state. `{key}`, `{value}`, `{offset}`,
+    /// `{input}`, `{times}` and `{count}` are filled in.
     Rule {
         step: String,
         value_is: String,
@@ -57,6 +59,8 @@ pub enum Command {
         headers: Option<String>,
         #[arg(key)]
         times: Option<u32>,
+        #[arg(key)]
+        count: Option<String>,
         #[arg(key)]
         fail: Option<String>,
         #[arg(key)]

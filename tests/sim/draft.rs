@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_engine::pipeline::{
-    From, Guarantee, Input, Kept, Lookup, Map, MapId, OnError, Pipeline, Sink, Source, SourceId,
+    From, Grant, Guarantee, Input, Kept, Map, MapId, OnError, Pipeline, Sink, Source, SourceId,
     SourceTopic, Start, Step, StepId, Target,
 };
 use millstream_engine::task::run::SinkLimits;
@@ -58,6 +58,7 @@ impl Draft {
         self.pipeline.sources.push(Source {
             name: name.into(),
             start: Start::Earliest,
+            stream: false,
         });
         let topics = topics.iter().map(|topic| SourceTopic {
             source,
@@ -66,27 +67,32 @@ impl Draft {
         self.pipeline.topics.extend(topics);
     }
 
+    /// `lookups` and `state` name maps; those of its state are returned.
     pub fn step(
         &mut self,
         name: &str,
         inputs: &[String],
-        lookups: Option<&str>,
+        (lookups, state): (&str, &str),
         on_error: Option<&str>,
-    ) -> Result<(), Box<dyn Error>> {
-        let lookups = lookups.unwrap_or_default().split_whitespace();
-        let lookups = lookups.map(|map| Lookup {
-            name: map.into(),
-            map: self.map(map),
-        });
-        let lookups = lookups.collect();
+    ) -> Result<Vec<Grant>, Box<dyn Error>> {
+        let mut grants = |maps: &str, kept: &Kept| -> Vec<Grant> {
+            let maps = maps.split_whitespace().map(|map| Grant {
+                name: map.into(),
+                map: self.map(map, kept),
+            });
+            maps.collect()
+        };
+        let lookups = grants(lookups, &Kept::Changelog);
+        let state = grants(state, &Kept::State);
         let step = Step {
             name: name.into(),
             inputs: self.inputs(inputs)?,
             lookups,
+            state: state.clone(),
             on_error: parse_on_error(on_error)?,
         };
         self.pipeline.steps.push(step);
-        Ok(())
+        Ok(state)
     }
 
     /// `map` is the name of the map that the sink writes; without one it writes a topic of the sink's name.
@@ -100,7 +106,7 @@ impl Draft {
     ) -> Result<(), Box<dyn Error>> {
         let target = map.map_or_else(
             || Target::Topic(name.into()),
-            |map| Target::Map(self.map(map)),
+            |map| Target::Map(self.map(map, &Kept::Changelog)),
         );
         let sink = Sink {
             name: name.into(),
@@ -115,12 +121,12 @@ impl Draft {
         Ok(())
     }
 
-    fn map(&mut self, name: &str) -> MapId {
+    fn map(&mut self, name: &str, kept: &Kept) -> MapId {
         let known = self.pipeline.maps.iter().position(|map| map.name == name);
         MapId(known.unwrap_or_else(|| {
             self.pipeline.maps.push(Map {
                 name: name.into(),
-                kept: Kept::Changelog,
+                kept: kept.clone(),
                 replicated: false,
                 index: Vec::new(),
             });

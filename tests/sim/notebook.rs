@@ -121,15 +121,18 @@ impl Notebook {
                 on_error,
                 takes,
                 lookups,
+                state,
             } => {
-                let (lookups, on_error) = (lookups.as_deref(), on_error.as_deref());
-                self.draft.step(name, inputs, lookups, on_error)?;
+                let (lookups, state) = (lookups.as_deref(), state.as_deref());
+                let grants = (lookups.unwrap_or_default(), state.unwrap_or_default());
+                let state = self.draft.step(name, inputs, grants, on_error.as_deref())?;
                 let ports = ports.as_deref().unwrap_or_default().split_whitespace();
                 self.plugin.steps.push(Script {
                     name: name.clone(),
                     ports: ports.map(str::to_owned).collect(),
                     takes: *takes,
                     rules: Vec::new(),
+                    state,
                 });
             }
             Command::Table { name, replicated } => {
@@ -201,9 +204,15 @@ impl Notebook {
 
     fn happened(&mut self, event: Event) -> Answer {
         let mut effects = Vec::new();
-        let bench = self.bench();
+        self.bench();
+        let (Some(bench), plugin) = (&mut self.bench, &mut self.plugin) else {
+            return Err("the bench was set up above".into());
+        };
         bench.worker.on(event, &mut effects);
         bench.follow(&effects);
+        if effects.contains(&Effect::Merge) {
+            plugin.merge(bench.worker.changes());
+        }
         let lines = effects
             .iter()
             .map(|effect| show::effect(&bench.worker, effect));
@@ -504,6 +513,7 @@ fn rule(command: &Command) -> Result<Rule, Box<dyn Error>> {
         time,
         headers,
         times,
+        count,
         fail,
         trap,
         host,
@@ -529,6 +539,7 @@ fn rule(command: &Command) -> Result<Rule, Box<dyn Error>> {
             time: *time,
             headers: headers.clone(),
             times: times.unwrap_or(1),
+            count: count.clone(),
         }),
         _ => return Err("a rule does one thing".into()),
     };

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use millstream_engine::pipeline::{Pipeline, SinkId, StepId};
+use millstream_engine::pipeline::{Grant, MapId, Pipeline, SinkId, StepId};
 use millstream_engine::record::{Column, Headers, Record};
+use millstream_engine::state::overlay::{Change, Overlay};
 use millstream_engine::step::{Batch, CallFailure, Failure, Outcome, Output, Plugin};
 use millstream_engine::task::run;
 
@@ -37,6 +38,8 @@ pub struct Emit {
     pub time: Option<i64>,
     pub headers: Option<String>,
     pub times: u32,
+    /// The state that has the number of records of each key, this one included.
+    pub count: Option<String>,
 }
 
 /// A step's plugin.
@@ -47,26 +50,88 @@ pub struct Script {
     /// More records in one call are a trap.
     pub takes: Option<usize>,
     pub rules: Vec<Rule>,
+    pub state: Vec<Grant>,
 }
+
+/// Values by map, partition and key.
+type Contents = BTreeMap<(MapId, u32, Vec<u8>), Vec<u8>>;
 
 #[derive(Debug, Default)]
 pub struct Scripts {
     /// Parallel to the pipeline's steps.
     pub steps: Vec<Script>,
+    /// Of steps' state.
+    committed: Contents,
     /// Calls since somebody looked last.
     pub calls: Vec<String>,
 }
 
+impl Scripts {
+    /// Takes in what took effect.
+    pub fn merge<'a>(&mut self, changes: impl Iterator<Item = Change<'a>>) {
+        for change in changes {
+            let at = (change.map, change.partition, change.key.to_vec());
+            match change.value {
+                Some(value) => self.committed.insert(at, value.to_vec()),
+                None => self.committed.remove(&at),
+            };
+        }
+    }
+}
+
 impl Plugin for Scripts {
-    fn process(&mut self, step: StepId, batch: &Batch<'_>) -> Result<Outcome, CallFailure> {
+    fn process(
+        &mut self,
+        step: StepId,
+        batch: &Batch<'_>,
+        overlay: &mut Overlay,
+    ) -> Result<Outcome, CallFailure> {
         let script = &self.steps[step.0];
-        let answer = script.answer(batch);
+        let mut counter = Counter {
+            state: &script.state,
+            partition: batch.partition,
+            overlay,
+            committed: &self.committed,
+        };
+        let answer = script.answer(batch, &mut counter);
         self.calls.push(show::call(&script.name, batch, &answer));
         answer
     }
 
+    fn forget(&mut self) {
+        self.calls.push("forget".into());
+    }
+
     fn ports(&self, step: StepId) -> &[String] {
         &self.steps[step.0].ports
+    }
+}
+
+/// A step's state during a call.
+struct Counter<'a> {
+    state: &'a [Grant],
+    partition: u32,
+    overlay: &'a mut Overlay,
+    committed: &'a Contents,
+}
+
+impl Counter<'_> {
+    /// Counts a record, and says how many there were.
+    fn count(&mut self, store: &str, record: &Record<'_>) -> u64 {
+        let granted = self.state.iter().find(|grant| grant.name == store);
+        let map = granted.expect("scripts name state that there is").map;
+        let key = record.key.expect("scripts count records with keys");
+        let place = (map, self.partition);
+        let committed = || self.committed.get(&(map, self.partition, key.to_vec()));
+        let known = match self.overlay.get(place, key) {
+            Some(changed) => changed,
+            None => committed().map(Vec::as_slice),
+        };
+        let before = known.map_or(0, |value| show::text(Some(value)).parse().expect("a count"));
+        let value = (before + 1).to_string();
+        self.overlay
+            .put(place, key, Some(value.as_bytes()), record.timestamp);
+        before + 1
     }
 }
 
@@ -75,10 +140,11 @@ struct Emitted<'a> {
     origin: u32,
     emit: &'a Emit,
     time: u32,
+    count: u64,
 }
 
 impl Script {
-    fn answer(&self, batch: &Batch<'_>) -> Result<Outcome, CallFailure> {
+    fn answer(&self, batch: &Batch<'_>, counter: &mut Counter<'_>) -> Result<Outcome, CallFailure> {
         let records = batch.columns.len();
         if self.takes.is_some_and(|most| records > most) {
             return Err(CallFailure::Plugin(format!("{records} are too many")));
@@ -96,13 +162,22 @@ impl Script {
                     origin,
                     emit: &pass,
                     time: 0,
+                    count: 0,
                 });
             }
             for does in rules {
                 match does {
                     Does::Drop => {}
                     Does::Emit(emit) => {
-                        emitted.extend((0..emit.times).map(|time| Emitted { origin, emit, time }));
+                        let record = batch.columns.record(index);
+                        let store = emit.count.as_ref();
+                        let count = store.map_or(0, |store| counter.count(store, &record));
+                        emitted.extend((0..emit.times).map(|time| Emitted {
+                            origin,
+                            emit,
+                            time,
+                            count,
+                        }));
                     }
                     Does::Fail(reason) => failures.push(Failure {
                         origin,
@@ -117,6 +192,7 @@ impl Script {
                             origin,
                             emit: &pass,
                             time: 0,
+                            count: 0,
                         });
                     }
                 }
@@ -158,12 +234,12 @@ impl Script {
         let columns = batch.columns;
         let (mut keys, mut values) = (Column::default(), Column::default());
         let (mut times, mut headers) = (Vec::new(), Headers::default());
-        for (index, Emitted { origin, emit, time }) in here.iter().enumerate() {
-            let origin = *origin as usize;
+        for (index, emitted) in here.iter().enumerate() {
+            let (origin, emit) = (emitted.origin as usize, emitted.emit);
             let record = columns.record(origin);
             let fill = |template: &Option<String>, own: Option<&[u8]>| match template {
                 None => own.map(<[u8]>::to_vec),
-                Some(template) => show::bytes(&fill(template, batch, origin, *time)),
+                Some(template) => show::bytes(&fill(template, batch, emitted)),
             };
             keys.push(fill(&emit.key, record.key).as_deref());
             values.push(fill(&emit.value, record.value).as_deref());
@@ -191,14 +267,16 @@ impl Script {
     }
 }
 
-fn fill(template: &str, batch: &Batch<'_>, origin: usize, time: u32) -> String {
+fn fill(template: &str, batch: &Batch<'_>, emitted: &Emitted<'_>) -> String {
+    let origin = emitted.origin as usize;
     let record = batch.columns.record(origin);
     template
         .replace("{key}", &show::text(record.key))
         .replace("{value}", &show::text(record.value))
         .replace("{offset}", &batch.columns.offsets[origin].to_string())
         .replace("{input}", show::input_of(batch, origin))
-        .replace("{times}", &time.to_string())
+        .replace("{times}", &emitted.time.to_string())
+        .replace("{count}", &emitted.count.to_string())
 }
 
 /// Makes an answer one that makes no sense.

@@ -106,6 +106,7 @@ pub fn effect(worker: &Worker, effect: &Effect) -> String {
     let what = match effect {
         Effect::Begin => "begin".into(),
         Effect::Commit => "commit".into(),
+        Effect::Merge => "merge".into(),
         Effect::Replace => "replace the producer".into(),
         Effect::ReadOffsets(wanted) => format!("read offsets of {}", places(worker, wanted)),
         Effect::Assign(from) => format!("assign {}", offsets(worker, from)),

@@ -54,6 +54,8 @@ pub enum Guarantee {
 pub struct Source {
     pub name: String,
     pub start: Start,
+    /// Whether it is a keyed stream: the sink of its name writes its one topic.
+    pub stream: bool,
 }
 
 /// Where a source begins when the group has never committed an offset.
@@ -75,13 +77,15 @@ pub struct Step {
     /// In the order of the pipeline file: records of one source offset meet in that order.
     pub inputs: Vec<Input>,
     /// The maps that its plugin may read.
-    pub lookups: Vec<Lookup>,
+    pub lookups: Vec<Grant>,
+    /// The maps that its plugin reads and changes; no other step's, and no sink's.
+    pub state: Vec<Grant>,
     pub on_error: OnError,
 }
 
-/// A map that a step may read.
+/// A map that a step may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lookup {
+pub struct Grant {
     /// Under which the plugin opens it.
     pub name: String,
     pub map: MapId,
@@ -126,6 +130,8 @@ pub struct Sink {
 pub enum Target {
     Topic(String),
     Map(MapId),
+    /// A topic of the pipeline's own, read back as the source of the sink's name: each key is in the partition that it hashes to.
+    Stream(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,43 +147,64 @@ pub struct Map {
 /// The topic that a map is the fold of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// Its changelog: sinks write it.
+    /// Its changelog: sinks write it, each key in the partition that it hashes to.
     Changelog,
+    /// Its changelog: a step writes it, each task in its own partition. A key may stand in several.
+    State,
     /// A topic that others write: the map is a table made from it.
     Topic(String),
 }
 
 impl Pipeline {
-    /// The compacted topic that keeps a map which sinks write: `<pipeline>.<map>.changelog`.
+    /// The compacted topic that keeps a map which the pipeline writes: `<pipeline>.<map>.changelog`.
     pub fn changelog(&self, map: MapId) -> String {
         format!("{}.{}.changelog", self.name, self.maps[map.0].name)
+    }
+
+    /// The topic behind a keyed stream of a pipeline: `<pipeline>.<stream>.stream`.
+    pub fn stream_topic(pipeline: &str, stream: &str) -> String {
+        format!("{pipeline}.{stream}.stream")
+    }
+
+    /// Whether the pipeline writes this source topic itself.
+    pub fn is_stream(&self, topic: TopicId) -> bool {
+        self.sources[self.topics[topic.0].source.0].stream
     }
 
     /// The topic that a map is the fold of.
     pub fn topic_of(&self, map: MapId) -> String {
         match &self.maps[map.0].kept {
-            Kept::Changelog => self.changelog(map),
+            Kept::Changelog | Kept::State => self.changelog(map),
             Kept::Topic(topic) => topic.clone(),
         }
     }
 
     /// Whether all source topics must have the same number of partitions: a task that owns map partitions owns that number in
-    /// every topic. Replicated tables alone ask for nothing.
+    /// every topic, keyed streams too. Replicated tables alone ask for nothing.
     pub fn co_partitioned(&self) -> bool {
-        self.maps
-            .iter()
-            .any(|map| map.kept == Kept::Changelog || !map.replicated)
+        let streams = self.sources.iter().any(|source| source.stream);
+        streams
+            || self
+                .maps
+                .iter()
+                .any(|map| !matches!(map.kept, Kept::Topic(_)) || !map.replicated)
     }
 
-    /// Whether a step reads a map.
-    pub fn has_lookups(&self) -> bool {
-        self.steps.iter().any(|step| !step.lookups.is_empty())
+    /// Whether a step reads a map, be it a table or its own state.
+    pub fn has_tables(&self) -> bool {
+        !self.read_by_steps().is_empty()
     }
 
-    /// The maps that steps read, each once.
-    pub fn looked_up(&self) -> Vec<MapId> {
-        let read = self.steps.iter().flat_map(|step| &step.lookups);
-        let mut maps: Vec<MapId> = read.map(|lookup| lookup.map).collect();
+    /// Whether a step has state.
+    pub fn has_state(&self) -> bool {
+        self.steps.iter().any(|step| !step.state.is_empty())
+    }
+
+    /// The maps that steps read, each once: tables, and their own state.
+    pub fn read_by_steps(&self) -> Vec<MapId> {
+        let read = self.steps.iter();
+        let read = read.flat_map(|step| step.lookups.iter().chain(&step.state));
+        let mut maps: Vec<MapId> = read.map(|grant| grant.map).collect();
         maps.sort_unstable();
         maps.dedup();
         maps

@@ -6,6 +6,7 @@
 
 use crate::pipeline::StepId;
 use crate::record::{Column, Columns, Headers, Record};
+use crate::state::overlay::Overlay;
 
 /// How much larger than its batch an answer may be. Origins that repeat cost a plugin nothing and the host a copy each of what
 /// they inherit: without a limit a few bytes from a plugin could take all memory.
@@ -32,8 +33,17 @@ pub struct Batch<'a> {
 
 /// Runs the code of the steps.
 pub trait Plugin {
-    /// One call, atomic: on an error nothing of it stays.
-    fn process(&mut self, step: StepId, batch: &Batch<'_>) -> Result<Outcome, CallFailure>;
+    /// One call, atomic: on an error nothing of it stays. What it changes in the step's state goes into `overlay`, in the partition of
+    /// the batch; the caller undoes that where the call fails.
+    fn process(
+        &mut self,
+        step: StepId,
+        batch: &Batch<'_>,
+        overlay: &mut Overlay,
+    ) -> Result<Outcome, CallFailure>;
+
+    /// What the plugins saw since the last checkpoint may be undone: none of it may be remembered.
+    fn forget(&mut self);
 
     /// The output ports that the step declared, beside the default one.
     fn ports(&self, step: StepId) -> &[String];

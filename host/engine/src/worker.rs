@@ -69,6 +69,8 @@ pub enum Effect {
     Begin,
     /// Produce [`Worker::changes`], then commit them with [`Worker::offsets_to_commit`]. Answered by a verdict.
     Commit,
+    /// [`Worker::changes`] took effect: those of steps' state belong into the committed contents now. Only where steps have state.
+    Merge,
     /// Drop the producer, initialise another of the same transactional.id. Answered by `Replaced`.
     Replace,
     /// Wait for stable committed offsets. Answered by `Offsets`.
@@ -171,6 +173,7 @@ impl Worker {
                 }
             }
             Event::Work { now } => {
+                self.overlay.clear();
                 self.opened = now;
                 self.token.number += 1;
                 self.step(machine::Event::Begin, effects);
@@ -246,7 +249,7 @@ impl Worker {
                 offsets.iter().map(|at| (at.partition, at.offset)).collect(),
             ));
             self.gate = Gate::Open;
-            if pipeline.has_lookups() {
+            if pipeline.has_tables() {
                 self.shut_gate(effects);
             }
             return;
@@ -316,15 +319,20 @@ impl Worker {
                         self.inputs.iter().map(|(at, _)| *at).collect(),
                     ));
                 }
-                Action::Merge => self.merge(),
+                Action::Merge => {
+                    self.merge();
+                    if self.setup.pipeline.has_state() {
+                        effects.push(Effect::Merge);
+                    }
+                }
                 Action::Rewind => self.rewind(effects),
                 Action::End(reason) => effects.push(Effect::End(End::Failed(reason))),
             }
         }
     }
 
+    /// The changes stay where they are until the next epoch: [`Effect::Merge`] is still to come.
     fn merge(&mut self) {
-        self.overlay.clear();
         for (at, offset) in std::mem::take(&mut self.closing) {
             let input = self
                 .inputs
@@ -539,7 +547,7 @@ impl Worker {
         self.tasks.values().filter_map(Task::stopped)
     }
 
-    /// The map changes of the epoch.
+    /// The map changes of the epoch: of the open one, or of the last one that took effect.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
         self.overlay.changes()
     }

@@ -1,4 +1,4 @@
-//! What a worker's steps wait for: the tables that they read, up to the end that each had when the worker's partitions were assigned.
+//! What a worker's steps wait for: the tables that they read, and their own state, up to the end that each had when the worker's partitions were assigned.
 //!
 //! Invariant: the ends are taken after the stable offsets of the inputs were read, so that nothing that was committed before them is
 //! missed.
@@ -26,7 +26,7 @@ impl Awaited {
         end: impl Fn(MapPlace) -> Result<i64, String>,
     ) -> Result<Self, String> {
         let mut ends = BTreeMap::new();
-        for map in pipeline.looked_up() {
+        for map in pipeline.read_by_steps() {
             let all: Vec<u32> = (0..partitions[map.0]).collect();
             let read = if pipeline.maps[map.0].replicated {
                 &all

@@ -10,6 +10,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use millstream_engine::pipeline::MapId;
+use millstream_engine::state::overlay::Change;
 use millstream_engine::state::restore::{MapPartition, Phase};
 
 use crate::cluster::{Read, Reader};
@@ -22,6 +23,9 @@ const STANDSTILL_MAX: Duration = Duration::from_secs(10);
 
 /// How long a changelog that can't be read is left alone before it is tried again.
 const REBUILD_PAUSE: Duration = Duration::from_secs(5);
+
+/// How many changes are merged under one lock.
+const MERGED_AT_ONCE: usize = 512;
 
 #[derive(Debug)]
 pub struct Changelogs<R> {
@@ -135,6 +139,45 @@ impl<R: Reader> Changelogs<R> {
 
     pub fn held(&self) -> &BTreeMap<MapPlace, SharedPartition> {
         &self.held
+    }
+
+    /// Takes what a task changed of its own state, and committed, into the contents. Whoever asks waits for a part of a millisecond.
+    pub fn merge<'c>(&mut self, changes: impl Iterator<Item = Change<'c>>) -> Result<(), String> {
+        let (held, memory) = (&self.held, &self.memory);
+        let mut locked: Option<(MapPlace, RwLockWriteGuard<'_, MapPartition>)> = None;
+        for (count, change) in changes.enumerate() {
+            let place = (change.map, change.partition);
+            if count % MERGED_AT_ONCE == 0 || locked.as_ref().is_none_or(|(at, _)| *at != place) {
+                // The lock is given up before it is asked for again.
+                drop(locked.take());
+                let shared = held.get(&place);
+                locked = Some((place, write(shared.expect("a task holds its own state"))));
+            }
+            let (_, partition) = locked.as_mut().expect("it was locked above");
+            if self.broken.contains(&place) {
+                continue;
+            }
+            if partition.phase() != Phase::Live {
+                // It was being folded anew, to an end that these changes are behind.
+                **partition = memory.partition(place.0, 0, i64::MAX);
+                self.broken.push(place);
+                continue;
+            }
+            let merged = partition.merge(change.key, change.value);
+            merged.map_err(|full| memory.describe(change.map, &full))?;
+        }
+        Ok(())
+    }
+
+    /// Folds these maps on from where they were read back: of what was sent and not merged, some may be in their changelogs.
+    pub fn restore(&mut self, maps: &[MapId]) -> Result<(), String> {
+        for (&place, shared) in &self.held {
+            if maps.contains(&place.0) {
+                let (_, end) = self.bounds(place)?;
+                write(shared).resume(end);
+            }
+        }
+        Ok(())
     }
 
     /// Asks the cluster whether there is more than was read. What a reader doesn't fetch though it is there is seen in no other way

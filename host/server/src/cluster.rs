@@ -262,8 +262,11 @@ pub trait Admin: Debug {
         names: impl IntoIterator<Item = &'a str>,
     ) -> Result<BTreeMap<String, TopicFacts>, AdminError>;
 
-    /// Makes a changelog topic. One that exists already, made by another instance a moment ago, is fine.
-    fn create_changelog(&self, name: &str, partitions: u32) -> Result<(), AdminError>;
+    /// Makes a topic of the pipeline's own. One that exists already, made by another instance a moment ago, is fine.
+    fn create_topic(&self, name: &str, partitions: u32, upkeep: Upkeep) -> Result<(), AdminError>;
+
+    /// Deletes the records before these offsets.
+    fn delete_records(&self, before: &[(&str, u32, i64)]) -> Result<(), AdminError>;
 
     /// Commits where sources begin whose topics the group has never committed an offset of: all partitions of all such topics at
     /// once. Partitions that are added later have no committed offset then, and begin at their beginning.
@@ -272,6 +275,15 @@ pub trait Admin: Debug {
         places: &[StartPlace<'_>],
         stopping: impl Fn() -> bool,
     ) -> Result<(), AdminError>;
+}
+
+/// What keeps a topic of the pipeline's own from growing for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    /// The last record of each key stays.
+    Compacted,
+    /// All stay until the pipeline has consumed them, and then deletes them.
+    Purged,
 }
 
 /// A topic as the cluster has it.

@@ -82,22 +82,25 @@ struct Followers {
 }
 
 impl Followers {
-    /// How many offsets the one that is furthest behind has before it.
+    /// How many offsets the one that is furthest behind has before it. All are asked at one moment: what one has processed is before
+    /// the next one.
     fn are_behind_by(&self) -> i64 {
         let stopped = self.stopped();
-        let behind = |follower: &Follower| {
+        let behind = |broker: &Broker, follower: &Follower| {
             let numbers = (0..PARTITIONS).filter(|&partition| {
                 let is =
                     |task: &Stopped| task.topic == follower.topic && task.partition == partition;
                 !stopped.iter().any(is)
             });
-            self.shared.ask(|broker| {
-                numbers
-                    .filter_map(|number| left(broker, follower, number).ok())
-                    .sum()
-            })
+            let left = numbers.filter_map(|number| left(broker, follower, number).ok());
+            left.sum()
         };
-        self.all.iter().map(behind).max().unwrap_or(0)
+        self.shared.ask(|broker| {
+            let all = self.all.iter();
+            all.map(|follower| behind(broker, follower))
+                .max()
+                .unwrap_or(0)
+        })
     }
 
     fn stopped(&self) -> Vec<Stopped> {
@@ -432,13 +435,13 @@ enum Fed {
 
 /// The topic behind a name: a source's, the first of them, or the one that a map is made from.
 fn fed_topic(pipeline: &Pipeline, name: &str) -> Result<(String, Fed), String> {
-    let sources = pipeline.topics.iter().map(|topic| {
-        let source = pipeline.sources[topic.source.0].name.as_str();
-        (source, &topic.topic, Fed::Source)
+    let sources = pipeline.topics.iter().filter_map(|topic| {
+        let source = &pipeline.sources[topic.source.0];
+        (!source.stream).then_some((source.name.as_str(), &topic.topic, Fed::Source))
     });
     let tables = pipeline.maps.iter().filter_map(|map| match &map.kept {
         Kept::Topic(topic) => Some((map.name.as_str(), topic, Fed::Table)),
-        Kept::Changelog => None,
+        Kept::Changelog | Kept::State => None,
     });
     let all = sources.chain(tables);
     let found = all.clone().find(|(known, ..)| *known == name);
@@ -457,7 +460,7 @@ fn fed_topic(pipeline: &Pipeline, name: &str) -> Result<(String, Fed), String> {
 fn sink_topic(pipeline: &Pipeline, name: &str) -> Result<String, String> {
     let topics = pipeline.sinks.iter().filter_map(|sink| match &sink.target {
         Target::Topic(topic) => Some((sink.name.as_str(), topic)),
-        Target::Map(_) => None,
+        Target::Map(_) | Target::Stream(_) => None,
     });
     let found = topics.clone().find(|(sink, _)| *sink == name);
     found.map(|(_, topic)| topic.clone()).ok_or_else(|| {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millstream_engine::pipeline::{From, Input, Lookup, Pipeline, Step};
+use millstream_engine::pipeline::{From, Grant, Input, Pipeline, Step};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Outside, PluginFile, Problem, Problems, Unsound};
@@ -87,7 +87,13 @@ fn all_steps(config: &Config, runtime: &Runtime, problems: &mut Vec<Problem>) ->
         problems.extend(unfit_ports(config, &step.name, &needs));
         problems.extend(unknown_ports(config, &step.name, &needs));
         warn_of_unread_ports(config, &step.name, &needs);
-        warn_of_unasked_lookups(config, step, &needs);
+        warn_of_unasked(
+            config,
+            &step.name,
+            "lookups",
+            (&step.lookups, &needs.lookups),
+        );
+        warn_of_unasked(config, &step.name, "state", (&step.state, &needs.state));
         steps.push(StepPlugin {
             name: step.name.clone(),
             plugin: plugin.clone(),
@@ -95,6 +101,7 @@ fn all_steps(config: &Config, runtime: &Runtime, problems: &mut Vec<Problem>) ->
             config: settings.config.clone(),
             ports: needs.ports,
             lookups: step.lookups.clone(),
+            state: step.state.clone(),
             revision: Arc::clone(&revision),
         });
     }
@@ -122,7 +129,7 @@ fn ask(
     config: &str,
     revision: &Arc<str>,
 ) -> Result<(String, Needs), String> {
-    let grants = Grants::new(&step.lookups, None);
+    let grants = Grants::new((&step.lookups, &step.state), None);
     let configured = plugin.instantiate(&step.name, config, revision, grants);
     let (mut instance, needs) =
         configured.map_err(|why| format!("refuses its configuration: {why}"))?;
@@ -161,7 +168,7 @@ fn load_problem(outside: &Outside, plugin: &str, error: &LoadError) -> Problem {
     }
 }
 
-/// What the plugin asks for and the pipeline file can't give yet.
+/// What the plugin asks for and the pipeline file doesn't give it.
 fn unmet_needs(config: &Config, step: &Step, needs: &Needs) -> Vec<Problem> {
     let problem = |what: &str, name: &String| {
         config.problem(
@@ -169,26 +176,36 @@ fn unmet_needs(config: &Config, step: &Step, needs: &Needs) -> Vec<Problem> {
             format!("the plugin needs {what} \"{name}\", which the pipeline file does not give it"),
         )
     };
-    let granted = |name: &&String| step.lookups.iter().any(|lookup| lookup.name == **name);
-    let lookups = needs.lookups.iter().filter(|name| !granted(name));
+    let has = |grants: &[Grant], name: &String| grants.iter().any(|grant| grant.name == *name);
+    let lookups = needs.lookups.iter();
+    let lookups = lookups.filter(|name| !has(&step.lookups, name));
     let lookups = lookups.map(|name| {
         let hint = format!("`lookups = [\"{name}\"]` gives it the map of that name, `lookups = {{ {name} = \"…\" }}` another");
         problem("lookups", name).with_hint(hint)
     });
-    lookups
-        .chain(needs.state.iter().map(|name| problem("state", name)))
-        .collect()
+    let state = needs.state.iter().filter(|name| !has(&step.state, name));
+    let state = state.map(|name| {
+        problem("state", name).with_hint(format!(
+            "`state = [\"{name}\"]` keeps it in a map of that name"
+        ))
+    });
+    lookups.chain(state).collect()
 }
 
-/// A table that nobody asks for keeps the step waiting for it at start: that is said.
-fn warn_of_unasked_lookups(config: &Config, step: &Step, needs: &Needs) {
-    let unasked = |lookup: &&Lookup| !needs.lookups.contains(&lookup.name);
-    for lookup in step.lookups.iter().filter(unasked) {
+/// A map that nobody asks for keeps the step waiting for it at start: that is said.
+fn warn_of_unasked(
+    config: &Config,
+    step: &str,
+    key: &str,
+    (granted, asked): (&[Grant], &[String]),
+) {
+    let unasked = |grant: &&Grant| !asked.contains(&grant.name);
+    for grant in granted.iter().filter(unasked) {
         let message = format!(
             "the plugin does not ask for \"{}\" under this configuration",
-            lookup.name
+            grant.name
         );
-        let warning = config.problem(&["steps", &step.name, "lookups"], message);
+        let warning = config.problem(&["steps", step, key], message);
         tracing::warn!("{warning}");
     }
 }

@@ -16,6 +16,7 @@ mod lines;
 mod load;
 mod map_memory;
 mod outlet;
+mod purge;
 mod query;
 mod replicated;
 mod reporter;

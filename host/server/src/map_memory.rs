@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_engine::json::Pointer;
-use millstream_engine::pipeline::{MapId, Pipeline};
+use millstream_engine::pipeline::{Kept, MapId, Pipeline};
 use millstream_engine::state::budget::{Budget, Full};
 use millstream_engine::state::committed::Committed;
-use millstream_engine::state::restore::MapPartition;
+use millstream_engine::state::restore::{LiveFrom, MapPartition};
 
 /// Where nothing tells how much memory there is.
 const MEMORY_UNKNOWN: usize = 2 << 30;
@@ -22,6 +22,8 @@ pub struct MapMemory {
     names: Vec<String>,
     /// By map.
     indexes: Vec<Arc<[Pointer]>>,
+    /// By map.
+    live_from: Vec<LiveFrom>,
     /// Of hash tables. Told to nobody.
     seed: u64,
     /// Of the partition that is made next; it begins anywhere, so that no other process's are the same.
@@ -41,6 +43,14 @@ impl MapMemory {
                 .iter()
                 .map(|map| map.index.as_slice().into())
                 .collect(),
+            live_from: pipeline
+                .maps
+                .iter()
+                .map(|map| match map.kept {
+                    Kept::State => LiveFrom::Task,
+                    Kept::Changelog | Kept::Topic(_) => LiveFrom::Changelog,
+                })
+                .collect(),
             seed,
             life: AtomicU64::new(life),
         }
@@ -50,7 +60,8 @@ impl MapMemory {
     pub fn partition(&self, map: MapId, start: i64, end: i64) -> MapPartition {
         let contents = Committed::new(self.seed, Arc::clone(&self.indexes[map.0]));
         let life = self.life.fetch_add(1, Ordering::Relaxed);
-        MapPartition::new(contents, self.budget.share(map.0), life, start, end)
+        let share = self.budget.share(map.0);
+        MapPartition::new(contents, share, life, (start, end), self.live_from[map.0])
     }
 
     /// What is to be said, and done, when a map can't grow.

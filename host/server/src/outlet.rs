@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use millstream_engine::pipeline::{Guarantee, Kept, MapId, Pipeline, SinkId, Target};
 use millstream_engine::record::{Headers, Record};
+use millstream_engine::state::changelog;
 use millstream_engine::state::overlay::Change;
-use millstream_engine::task::run::{Output, SinkLimits};
+use millstream_engine::task::run::Output;
 
 use crate::cluster::{Cluster, InitError, Producer};
 use crate::insist::{Stopping, insist};
+use crate::topics::Topics;
 
 /// Everything that a worker's producer is made of.
 #[derive(Clone, Debug)]
@@ -22,9 +24,9 @@ pub struct Outlet<C> {
     pub worker: u32,
     /// The producer's topics: those of the topic sinks, then the changelogs.
     topics: Vec<String>,
-    /// By sink, for those that write a topic: its index in `topics`.
-    sinks: Vec<Option<usize>>,
-    /// By map, for those that sinks write: the index in `topics` of its changelog.
+    /// By sink, for those that write a topic: its index in `topics`, and of a stream's topic the number of partitions.
+    sinks: Vec<Option<(usize, Option<u32>)>>,
+    /// By map, for those that the pipeline writes: the index in `topics` of its changelog.
     changelogs: Vec<Option<usize>>,
     /// The smallest and the largest `max.message.bytes` of the topics.
     record_bytes: (usize, usize),
@@ -39,25 +41,28 @@ pub enum OpenError {
 }
 
 impl<C: Cluster> Outlet<C> {
-    /// `limits` is parallel to the pipeline's sinks.
-    pub fn new(cluster: &C, worker: u32, pipeline: &Pipeline, limits: &[SinkLimits]) -> Self {
+    pub fn new(cluster: &C, worker: u32, pipeline: &Pipeline, used: &Topics) -> Self {
         let mut topics = Vec::new();
         let mut add = |topic: String| {
             topics.push(topic);
             topics.len() - 1
         };
         let sinks = pipeline.sinks.iter().map(|sink| match &sink.target {
-            Target::Topic(topic) => Some(add(topic.clone())),
+            Target::Topic(topic) => Some((add(topic.clone()), None)),
+            Target::Stream(topic) => Some((add(topic.clone()), Some(used.map_partitions))),
             Target::Map(_) => None,
         });
         let sinks = sinks.collect();
         let maps = 0..pipeline.maps.len();
         let changelogs = maps.map(|map| match pipeline.maps[map].kept {
-            Kept::Changelog => Some(add(pipeline.changelog(MapId(map)))),
+            Kept::Changelog | Kept::State => Some(add(pipeline.changelog(MapId(map)))),
             Kept::Topic(_) => None,
         });
-        let changelogs = changelogs.collect();
-        let bytes = limits.iter().map(|limit| limit.record_bytes_max);
+        let changelogs: Vec<Option<usize>> = changelogs.collect();
+        let sunk = used.limits.iter().map(|limit| limit.record_bytes_max);
+        let kept = changelogs.iter().zip(&used.record_bytes_of);
+        let kept = kept.filter_map(|(own, bytes)| own.is_some().then_some(*bytes));
+        let bytes = sunk.chain(kept);
         let record_bytes = (bytes.clone().min().unwrap_or(0), bytes.max().unwrap_or(0));
         Self {
             cluster: cluster.clone(),
@@ -125,7 +130,7 @@ impl<C: Cluster> Outlet<C> {
         };
         let changelog = self.changelogs[change.map.0];
         producer.send(
-            changelog.expect("only maps that sinks write are changed"),
+            changelog.expect("only maps that the pipeline writes are changed"),
             Some(change.partition),
             &record,
         )
@@ -141,7 +146,14 @@ pub struct Sending<'a, C: Cluster> {
 
 impl<C: Cluster> Output for Sending<'_, C> {
     fn send(&mut self, sink: SinkId, record: &Record<'_>) -> Result<(), String> {
-        let topic = self.outlet.sinks[sink.0].expect("the engine sends only what goes to topics");
-        self.producer.send(topic, None, record)
+        let target = self.outlet.sinks[sink.0];
+        let (topic, keyed) = target.expect("the engine sends only what goes to topics");
+        let partition = keyed.map(|partitions| {
+            let key = record
+                .key
+                .expect("the engine lets no null key into a stream");
+            changelog::partition(key, partitions)
+        });
+        self.producer.send(topic, partition, record)
     }
 }

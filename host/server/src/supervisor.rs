@@ -18,6 +18,7 @@ use crate::directory::Directory;
 use crate::kafka::Clients;
 use crate::map_memory::MapMemory;
 use crate::outlet::{OpenError, Outlet};
+use crate::purge;
 use crate::query::{Served, Server};
 use crate::replicated::{self, Replicated};
 use crate::restoring::Restoring;
@@ -130,7 +131,7 @@ pub fn run_on<C: Cluster>(
         connected => connected?,
     }
     let topics = topics::prepare(config, &admin)?;
-    let outlet = Outlet::new(cluster, 0, &config.pipeline, &topics.limits);
+    let outlet = Outlet::new(cluster, 0, &config.pipeline, &topics);
     let producers = match open_seats(&outlet, options.workers, lock, stop) {
         Err(OpenError::Stopping(_)) => return Ok(()),
         opened => opened?,
@@ -164,6 +165,11 @@ pub fn run_on<C: Cluster>(
     };
     let mut replicated = start_replicated(cluster, &served)?;
     let workers = start_workers(&outlet, producers, &served, &topics, steps, stop)?;
+    let purging = purge::start(cluster, &pipeline, &control.workers, stop);
+    purging.map_err(|source| Failure::System {
+        what: "a thread".into(),
+        source,
+    })?;
     let directory = Arc::clone(&served.directory);
     Server::serve(listener, served).map_err(|source| Failure::System {
         what: "HTTP can't be served".into(),
@@ -225,7 +231,10 @@ fn start_workers<C: Cluster>(
     let partitions_of: Arc<[u32]> = topics.partitions_of.clone().into();
     let tables = Arc::new(Tables::new(
         Arc::clone(&served.pipeline),
-        Arc::clone(&partitions_of),
+        (
+            Arc::clone(&partitions_of),
+            topics.record_bytes_of.clone().into(),
+        ),
         Arc::<Directory>::clone(&served.directory),
     ));
     for ((worker, producer), status) in (0..).zip(producers).zip(&served.workers) {

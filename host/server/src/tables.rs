@@ -1,16 +1,19 @@
-//! The pipeline's maps as steps read them: many keys at a time, out of what this process holds.
+//! The pipeline's maps as steps read them: many keys at a time, out of what this process holds. And their own state, with the open
+//! epoch's changes over it.
 //!
 //! Never says that a key is absent where it doesn't know: a map partition that isn't here or isn't restored, and a key of another
-//! task's partition, are refusals. What is read is committed; the open epoch's own changes are not seen.
+//! task's partition, are refusals. What is read of a table is committed; the open epoch's own changes are not seen.
 
 use std::sync::{Arc, RwLockReadGuard};
 
 use millstream_engine::pipeline::{MapId, Pipeline};
 use millstream_engine::record::Column;
 use millstream_engine::state::changelog;
+use millstream_engine::state::overlay::{OVERLAY_BYTES_MAX, Overlay};
 use millstream_engine::state::restore::{MapPartition, Phase};
+use millstream_engine::task::run::RECORD_OVERHEAD;
 
-use crate::directory::{Directory, SharedPartition};
+use crate::directory::{Directory, MapPlace, SharedPartition};
 
 /// What the values of one call may come to.
 const VALUES_BYTES_MAX: usize = 64 << 20;
@@ -23,6 +26,8 @@ pub struct Tables {
     pipeline: Arc<Pipeline>,
     /// By map.
     partitions: Arc<[u32]>,
+    /// The `max.message.bytes` of each map's topic.
+    record_bytes: Arc<[usize]>,
     directory: Arc<Directory>,
 }
 
@@ -45,14 +50,34 @@ pub enum Refusal {
     },
     #[error("the values that \"{map}\" was asked for come to more than {VALUES_BYTES_MAX} bytes")]
     TooLarge { map: String },
+    #[error("state \"{map}\" is changed under a null key: it takes a key to find a value again")]
+    NullKey { map: String },
+    #[error(
+        "the change of key \"{key}\" in state \"{map}\" has {bytes} bytes as Kafka may frame it, more than its changelog's \
+         max.message.bytes, {most}"
+    )]
+    ChangeTooLarge {
+        map: String,
+        /// Cut, for people.
+        key: String,
+        bytes: usize,
+        most: usize,
+    },
+    #[error("one call changes state by more than {OVERLAY_BYTES_MAX} bytes")]
+    ChangesTooLarge,
 }
 
 impl Tables {
-    /// `partitions` is parallel to the pipeline's maps.
-    pub fn new(pipeline: Arc<Pipeline>, partitions: Arc<[u32]>, directory: Arc<Directory>) -> Self {
+    /// `partitions` and `record_bytes` are parallel to the pipeline's maps.
+    pub fn new(
+        pipeline: Arc<Pipeline>,
+        (partitions, record_bytes): (Arc<[u32]>, Arc<[usize]>),
+        directory: Arc<Directory>,
+    ) -> Self {
         Self {
             pipeline,
             partitions,
+            record_bytes,
             directory,
         }
     }
@@ -88,6 +113,52 @@ impl Tables {
             found => Ok(found),
         };
         self.collect(map, keys, get)
+    }
+
+    /// A value for each key of a step's state, null where there is none and for a null key: as the open epoch has changed it, else as
+    /// it is committed.
+    pub fn state(
+        &self,
+        (map, here): MapPlace,
+        overlay: &Overlay,
+        keys: &Column,
+    ) -> Result<Column, Refusal> {
+        let held = self.shared(map, here)?;
+        let locked = self.live(map, here, &held)?;
+        self.collect(map, keys, |key| {
+            let changed = overlay.get((map, here), key);
+            Ok(changed.unwrap_or_else(|| locked.contents().get(key)))
+        })
+    }
+
+    /// Changes a step's state, in the open epoch.
+    pub fn change(
+        &self,
+        (map, here): MapPlace,
+        overlay: &mut Overlay,
+        (keys, values): (&Column, &Column),
+        now: i64,
+    ) -> Result<(), Refusal> {
+        let most = self.record_bytes[map.0];
+        for index in 0..keys.len() {
+            let Some(key) = keys.get(index) else {
+                return Err(Refusal::NullKey {
+                    map: self.name(map),
+                });
+            };
+            let value = values.get(index);
+            let bytes = key.len() + value.map_or(0, <[u8]>::len) + RECORD_OVERHEAD;
+            if bytes > most {
+                return Err(Refusal::ChangeTooLarge {
+                    map: self.name(map),
+                    key: shown(key),
+                    bytes,
+                    most,
+                });
+            }
+            overlay.put((map, here), key, value, now);
+        }
+        Ok(())
     }
 
     fn collect<'v>(
@@ -195,7 +266,8 @@ mod tests {
                 directory.add([(&(map, number), &Arc::new(RwLock::new(partition)))]);
             }
         }
-        Tables::new(Arc::new(pipeline), vec![3, 3].into(), directory)
+        let sizes = (vec![3, 3].into(), vec![1 << 20; 2].into());
+        Tables::new(Arc::new(pipeline), sizes, directory)
     }
 
     fn get(

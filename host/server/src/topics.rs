@@ -1,12 +1,12 @@
-//! The pipeline's topics, held against the cluster's: what is missing or doesn't fit is said with file, line and key; changelogs
-//! that are missing are made. Topics that tables are made from are others': they are only looked at.
+//! The pipeline's topics, held against the cluster's: what is missing or doesn't fit is said with file, line and key; changelogs and
+//! streams that are missing are made. Topics that tables are made from are others': they are only looked at.
 
 use std::collections::BTreeMap;
 
-use millstream_engine::pipeline::{Kept, MapId, Start, Target, TopicId};
+use millstream_engine::pipeline::{Kept, MapId, Sink, Start, Step, Target, TopicId};
 use millstream_engine::task::run::SinkLimits;
 
-use crate::cluster::{Admin, AdminError, TopicFacts};
+use crate::cluster::{Admin, AdminError, TopicFacts, Upkeep};
 use crate::config::{Config, Problem, Problems};
 
 /// Topics as the pipeline uses them.
@@ -16,6 +16,8 @@ pub struct Topics {
     pub map_partitions: u32,
     /// Of every map's topic, parallel to the pipeline's maps.
     pub partitions_of: Vec<u32>,
+    /// The `max.message.bytes` of those topics.
+    pub record_bytes_of: Vec<usize>,
     /// Parallel to the pipeline's sinks.
     pub limits: Vec<SinkLimits>,
     /// Every partition of every source topic, and where its source starts.
@@ -30,15 +32,22 @@ pub enum TopicsError {
     Admin(#[from] AdminError),
 }
 
-/// Checks all topics and makes the changelogs that are missing.
+/// Checks all topics and makes the pipeline's own that are missing.
 pub fn prepare(config: &Config, admin: &impl Admin) -> Result<Topics, TopicsError> {
     let mut facts = check(config, admin)?;
     let partitions = source_partitions(config, &facts);
     for changelog in changelogs(config) {
         if !facts.contains_key(&changelog) {
             tracing::info!("making topic {changelog} with {partitions} partitions, compacted");
-            admin.create_changelog(&changelog, partitions)?;
+            admin.create_topic(&changelog, partitions, Upkeep::Compacted)?;
             facts.extend(admin.topics([changelog.as_str()])?);
+        }
+    }
+    for stream in streams(config) {
+        if !facts.contains_key(stream) {
+            tracing::info!("making topic {stream} with {partitions} partitions");
+            admin.create_topic(stream, partitions, Upkeep::Purged)?;
+            facts.extend(admin.topics([stream])?);
         }
     }
     Ok(gather(config, &facts, partitions))
@@ -46,12 +55,21 @@ pub fn prepare(config: &Config, admin: &impl Admin) -> Result<Topics, TopicsErro
 
 fn changelogs(config: &Config) -> Vec<String> {
     let maps = config.pipeline.maps.iter().enumerate();
-    let own = maps.filter(|(_, map)| map.kept == Kept::Changelog);
+    let own = maps.filter(|(_, map)| !matches!(map.kept, Kept::Topic(_)));
     own.map(|(id, _)| config.pipeline.changelog(MapId(id)))
         .collect()
 }
 
-/// Those of the pipeline's topics that exist; changelogs may be missing.
+/// The topics of keyed streams.
+fn streams(config: &Config) -> impl Iterator<Item = &str> {
+    let sinks = config.pipeline.sinks.iter();
+    sinks.filter_map(|sink| match &sink.target {
+        Target::Stream(topic) => Some(topic.as_str()),
+        Target::Topic(_) | Target::Map(_) => None,
+    })
+}
+
+/// Those of the pipeline's topics that exist; its own may be missing.
 pub fn check(
     config: &Config,
     admin: &impl Admin,
@@ -59,13 +77,13 @@ pub fn check(
     let pipeline = &config.pipeline;
     let changelogs = changelogs(config);
     let tables = pipeline.maps.iter().filter_map(|map| match &map.kept {
-        Kept::Changelog => None,
+        Kept::Changelog | Kept::State => None,
         Kept::Topic(topic) => Some(topic.as_str()),
     });
     let sources = pipeline.topics.iter().map(|topic| topic.topic.as_str());
     let sinks = pipeline.sinks.iter().filter_map(|sink| match &sink.target {
         Target::Topic(topic) => Some(topic.as_str()),
-        Target::Map(_) => None,
+        Target::Map(_) | Target::Stream(_) => None,
     });
     let facts = admin.topics(
         sources
@@ -84,6 +102,17 @@ pub fn check(
                 .and_then(|facts| unfit(config, changelog, facts, partitions)),
         );
     }
+    for (id, topic) in pipeline.topics.iter().enumerate() {
+        let facts = facts.get(&topic.topic);
+        if pipeline.is_stream(TopicId(id)) && facts.is_some_and(TopicFacts::is_compacted) {
+            let message = format!(
+                "topic \"{}\" is compacted: records would be lost",
+                topic.topic
+            );
+            let problem = config.topic_problem(TopicId(id), message);
+            problems.push(problem.with_hint("set its cleanup.policy to delete"));
+        }
+    }
     if let Some(problems) = Problems::from_list(problems) {
         return Err(problems.into());
     }
@@ -95,7 +124,7 @@ fn missing(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<Problem
     let absent = |topic: &str| format!("topic \"{topic}\" does not exist");
     let mut problems = Vec::new();
     for (id, topic) in pipeline.topics.iter().enumerate() {
-        if !facts.contains_key(&topic.topic) {
+        if !facts.contains_key(&topic.topic) && !pipeline.is_stream(TopicId(id)) {
             problems.push(config.topic_problem(TopicId(id), absent(&topic.topic)));
         }
     }
@@ -135,10 +164,14 @@ fn unequal(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<Problem
         let (topic, one) = (&pipeline.topics[id].topic, &pipeline.topics[0].topic);
         let message = format!("topic \"{topic}\" has {partitions} partitions, but \"{one}\" has {first}");
         let problem = config.topic_problem(TopicId(id), message);
-        Some(problem.with_hint(
-            "a pipeline with maps needs source topics of equal partition counts: the worker that owns a partition number owns it \
-             in all of them",
-        ))
+        let hint = if pipeline.is_stream(TopicId(id)) {
+            "a stream keeps the partitions it was made with: let the pipeline read all of it, then delete that topic, or give the stream \
+             another name"
+        } else {
+            "a pipeline with maps or keyed streams needs source topics of equal partition counts: the worker that owns a partition \
+             number owns it in all of them"
+        };
+        Some(problem.with_hint(hint))
     });
     differing.collect()
 }
@@ -194,15 +227,17 @@ fn unfit_tables(
 
 /// Why an existing topic can't be the changelog of a map.
 fn unfit(config: &Config, changelog: &str, facts: &TopicFacts, partitions: u32) -> Option<Problem> {
-    let sink = config
-        .pipeline
-        .sinks
-        .iter()
-        .find(|sink| match sink.target {
-            Target::Map(map) => config.pipeline.changelog(map) == changelog,
-            Target::Topic(_) => false,
-        })?;
-    let key = ["sinks", &sink.name, "map"];
+    let pipeline = &config.pipeline;
+    let is_kept = |map: MapId| pipeline.changelog(map) == changelog;
+    let writes = |sink: &&Sink| matches!(sink.target, Target::Map(map) if is_kept(map));
+    let keeps = |step: &&Step| step.state.iter().any(|grant| is_kept(grant.map));
+    let key = match pipeline.sinks.iter().find(writes) {
+        Some(sink) => ["sinks", &sink.name, "map"],
+        None => {
+            let step = pipeline.steps.iter().find(keeps)?;
+            ["steps", &step.name, "state"]
+        }
+    };
     if facts.partitions != partitions {
         let message = format!(
             "changelog \"{changelog}\" has {} partitions, but the sources have {partitions}",
@@ -229,7 +264,7 @@ fn gather(config: &Config, facts: &BTreeMap<String, TopicFacts>, map_partitions:
     let pipeline = &config.pipeline;
     let limits = pipeline.sinks.iter().map(|sink| {
         let topic = match &sink.target {
-            Target::Topic(topic) => topic.clone(),
+            Target::Topic(topic) | Target::Stream(topic) => topic.clone(),
             Target::Map(map) => pipeline.changelog(*map),
         };
         SinkLimits {
@@ -242,10 +277,13 @@ fn gather(config: &Config, facts: &BTreeMap<String, TopicFacts>, map_partitions:
             .map(move |partition| (topic.topic.clone(), partition, start))
     });
     let maps = 0..pipeline.maps.len();
-    let partitions_of = maps.map(|map| facts[&pipeline.topic_of(MapId(map))].partitions);
+    let maps: Vec<&TopicFacts> = maps
+        .map(|map| &facts[&pipeline.topic_of(MapId(map))])
+        .collect();
     Topics {
         map_partitions,
-        partitions_of: partitions_of.collect(),
+        partitions_of: maps.iter().map(|facts| facts.partitions).collect(),
+        record_bytes_of: maps.iter().map(|facts| facts.record_bytes_max).collect(),
         limits: limits.collect(),
         starts: starts.collect(),
     }

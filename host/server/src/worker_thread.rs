@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use millstream_engine::commit::machine::Reason;
 use millstream_engine::commit::verdict::{Sends, Verdict};
-use millstream_engine::pipeline::{Guarantee, MapId};
+use millstream_engine::pipeline::{Guarantee, Kept, MapId};
 use millstream_engine::task::TopicPartition;
 use millstream_engine::task::run::Broken;
 use millstream_engine::worker::{Effect, End, Event, Setup, Slot, Worker};
@@ -329,6 +329,7 @@ impl<C: Cluster> Loop<C> {
                 self.expect_changes(&verdict);
                 Ok(Some(Event::Verdict(verdict)))
             }
+            Effect::Merge => self.merge().map(|()| None),
             Effect::Replace => self.replace().map(|()| Some(Event::Replaced)),
             Effect::ReadOffsets(places) => self
                 .read_offsets(&places)
@@ -379,6 +380,23 @@ impl<C: Cluster> Loop<C> {
             .outlet
             .open(&self.seat.stop, &|| self.look_after_seat())?;
         self.running.producer = Some(producer);
+        self.restore_state()
+    }
+
+    /// Without transactions, what a failed epoch sent to changelogs stands there: it is read back before steps go on.
+    fn restore_state(&mut self) -> Result<(), Halt> {
+        let (Guarantee::AtLeastOnce, Some(changelogs)) =
+            (self.engine.guarantee(), &mut self.changelogs)
+        else {
+            return Ok(());
+        };
+        let steps = self.seat.setup.pipeline.steps.iter();
+        let state = steps.flat_map(|step| &step.state).map(|grant| grant.map);
+        let state: Vec<MapId> = state.collect();
+        let stop = &self.seat.stop;
+        insist(stop, "opening the changelogs", &|| (), || {
+            changelogs.restore(&state)
+        })?;
         Ok(())
     }
 
@@ -436,6 +454,18 @@ impl<C: Cluster> Loop<C> {
                 }
             }
         }
+    }
+
+    /// Steps' own state is as they changed it.
+    fn merge(&mut self) -> Result<(), Halt> {
+        let Some(changelogs) = &mut self.changelogs else {
+            return Ok(());
+        };
+        let maps = &self.seat.setup.pipeline.maps;
+        let changes = self.engine.changes();
+        let own = changes.filter(|change| maps[change.map.0].kept == Kept::State);
+        let merged = changelogs.merge(own);
+        merged.map_err(|why| Halt::Failed(WorkerError::Failed(why)))
     }
 
     /// Errors are reasons to abort: nobody has asked for the transaction's end.

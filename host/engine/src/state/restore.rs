@@ -21,6 +21,17 @@ pub struct MapPartition {
     /// Changelog offset up to which `contents` is the fold: that of the next record to read.
     position: i64,
     phase: Phase,
+    live_from: LiveFrom,
+}
+
+/// Where the changes of a live partition come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LiveFrom {
+    /// Its changelog: sinks of any task, here or elsewhere, write it.
+    Changelog,
+    /// The task that owns it, and is the only one to change it: changes are merged as they are committed. What is read back is in the
+    /// contents already, and only moves the position.
+    Task,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +45,20 @@ pub enum Phase {
 
 impl MapPartition {
     /// One without contents yet, to be folded from `start` on.
-    pub fn new(contents: Committed, share: Share, life: u64, start: i64, end: i64) -> Self {
+    pub fn new(
+        contents: Committed,
+        share: Share,
+        life: u64,
+        (start, end): (i64, i64),
+        live_from: LiveFrom,
+    ) -> Self {
         let mut partition = Self {
             contents,
             share,
             life,
             position: start,
             phase: Phase::Restoring { end },
+            live_from,
         };
         partition.advance(start);
         partition
@@ -60,11 +78,29 @@ impl MapPartition {
             "changelog offset {offset} was folded already: position {}",
             self.position
         );
+        if (self.live_from, self.phase) != (LiveFrom::Task, Phase::Live) {
+            self.put(key, value)?;
+        }
+        self.advance(offset + 1);
+        Ok(())
+    }
+
+    /// Takes in a change of the task's own that was committed. The position follows once it is read back; until then it lies behind
+    /// the contents, and to fold from there once more comes to the same contents.
+    pub fn merge(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), Full> {
+        assert_eq!(
+            (self.live_from, self.phase),
+            (LiveFrom::Task, Phase::Live),
+            "a task changes its own state, and that once it is restored"
+        );
+        self.put(key, value)
+    }
+
+    fn put(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), Full> {
         let needed = self.contents.footprint_with(key, value);
         self.share
             .hold(needed.map_or(usize::MAX / 2, |needed| needed + OVERHEAD))?;
         self.contents.put(key, value);
-        self.advance(offset + 1);
         Ok(())
     }
 
@@ -104,7 +140,31 @@ mod tests {
 
     fn over(limit: usize, start: i64, end: i64) -> MapPartition {
         let contents = Committed::new(1, Arc::default());
-        MapPartition::new(contents, Budget::new(limit, 1).share(0), 1, start, end)
+        let share = Budget::new(limit, 1).share(0);
+        MapPartition::new(contents, share, 1, (start, end), LiveFrom::Changelog)
+    }
+
+    #[test]
+    fn a_tasks_own_changes_are_taken_in_once() {
+        let share = Budget::new(usize::MAX, 1).share(0);
+        let contents = Committed::new(1, Arc::default());
+        let mut partition = MapPartition::new(contents, share, 1, (0, 1), LiveFrom::Task);
+        let check = |partition: &MapPartition, value: &str, position: i64| {
+            let found = partition.contents().get(b"a");
+            assert_eq!(found, Some(value.as_bytes()));
+            assert_eq!(partition.position(), position);
+        };
+        partition.fold(0, b"a", Some(b"1")).unwrap();
+        partition.merge(b"a", Some(b"2")).unwrap();
+        partition.merge(b"a", Some(b"3")).unwrap();
+        // Read back: the older of the two changes nothing any more.
+        partition.fold(2, b"a", Some(b"2")).unwrap();
+        check(&partition, "3", 3);
+        // Given away and taken up again: what others did, and what was not read back, is folded.
+        partition.resume(6);
+        partition.fold(4, b"a", Some(b"3")).unwrap();
+        partition.fold(5, b"a", Some(b"4")).unwrap();
+        check(&partition, "4", 6);
     }
 
     #[test]

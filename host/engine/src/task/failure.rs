@@ -5,6 +5,7 @@
 
 use crate::pipeline::{OnError, StepId};
 use crate::record::Columns;
+use crate::state::overlay::Overlay;
 use crate::step::{Batch, CallFailure, Outcome, Plugin};
 use crate::task::run::Broken;
 
@@ -15,7 +16,7 @@ pub enum Kind {
     Refused,
     /// The call on it alone failed: a trap, a missed deadline, a malformed answer.
     Call,
-    /// It has no key, and a map needs one.
+    /// It has no key, and a map or keyed stream needs one.
     NullKey,
     /// It is larger than its topic takes.
     TooLarge,
@@ -79,12 +80,14 @@ pub fn process(
     plugin: &mut impl Plugin,
     step: StepId,
     batch: &Batch<'_>,
+    overlay: &mut Overlay,
     parts: &mut Vec<Part>,
     failed: &mut Vec<Failed>,
 ) -> Result<(), Broken> {
     let mut search = Search {
         plugin,
         step,
+        overlay,
         parts,
         failed,
     };
@@ -94,18 +97,24 @@ pub fn process(
 struct Search<'a, P> {
     plugin: &'a mut P,
     step: StepId,
+    overlay: &'a mut Overlay,
     parts: &'a mut Vec<Part>,
     failed: &'a mut Vec<Failed>,
 }
 
 impl<P: Plugin> Search<'_, P> {
     fn process(&mut self, batch: &Batch<'_>, first: u32) -> Result<(), Broken> {
-        let answer = self.plugin.process(self.step, batch).and_then(|outcome| {
+        let before = self.overlay.mark();
+        let answer = self.plugin.process(self.step, batch, self.overlay);
+        let answer = answer.and_then(|outcome| {
             let wrong = outcome.check(batch.columns, self.plugin.ports(self.step));
             wrong
                 .map(|()| outcome)
                 .map_err(|wrong| CallFailure::Plugin(format!("its answer is malformed: {wrong}")))
         });
+        if answer.is_err() {
+            self.overlay.roll_back(before);
+        }
         match answer {
             Ok(mut outcome) => {
                 let failures = outcome.failures.drain(..);

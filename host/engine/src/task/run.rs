@@ -1,7 +1,8 @@
 //! One batch through the graph: every step it reaches is called once, then what reaches the sinks is sent, in order.
 //!
 //! Never sends anything before the whole graph has run: where a record fails that must stop the task, nothing that comes from it
-//! or from a later one may go out. Invariant: what a sink gets is ordered by source offset, then by the sink's `inputs`.
+//! or from a later one may go out, or stay in a step's state. Invariant: what a sink gets is ordered by source offset, then by the
+//! sink's `inputs`.
 
 use std::borrow::Cow;
 
@@ -29,7 +30,7 @@ pub struct SinkLimits {
 }
 
 /// What Kafka's record and batch formats add to a lone record at most, beside what each header adds.
-const RECORD_OVERHEAD: usize = 128;
+pub const RECORD_OVERHEAD: usize = 128;
 const HEADER_OVERHEAD: usize = 10;
 
 /// What running a batch came to.
@@ -37,7 +38,8 @@ const HEADER_OVERHEAD: usize = 10;
 pub struct Ran {
     /// How many records, from the first on, are dealt with. All, unless one stopped the task.
     pub records: usize,
-    /// In the order of steps and sinks, then of offsets; of dealt-with records, and of the one that stopped the task.
+    /// In the order of steps and sinks, then of offsets; of dealt-with records, and of the one that stopped the task. Where steps have
+    /// state, those of the last one come last.
     pub failures: Vec<RecordFailure>,
     /// Records sent or put by each sink, and their bytes.
     pub sent: Vec<Sent>,
@@ -111,6 +113,7 @@ pub fn run<P: Plugin, O: Output>(
         !origin.columns.is_empty(),
         "a batch has records: no half of it would be smaller"
     );
+    let before = around.overlay.mark();
     let mut graph = Graph {
         origin,
         stages: Vec::with_capacity(around.pipeline.steps.len()),
@@ -124,10 +127,47 @@ pub fn run<P: Plugin, O: Output>(
         graph.refuse(around, SinkId(sink));
     }
     let mut sent = vec![Sent::default(); around.pipeline.sinks.len()];
+    if graph.cut < origin.columns.len() && around.pipeline.has_state() {
+        let stopped = graph.finish(sent);
+        around.overlay.roll_back(before);
+        around.plugin.forget();
+        return run_up_to(around, origin, stopped);
+    }
     for (sink, sent) in sent.iter_mut().enumerate() {
         *sent = graph.send(around, SinkId(sink))?;
     }
+    around.overlay.settle();
     Ok(graph.finish(sent))
+}
+
+/// Runs the records before the one that stopped the task, once more: steps have counted that one and later ones into their state, which
+/// was rolled back.
+fn run_up_to<P: Plugin, O: Output>(
+    around: &mut Surroundings<'_, P, O>,
+    origin: &Origin<'_>,
+    stopped: Ran,
+) -> Result<Ran, Broken> {
+    let mut ran = Ran {
+        sent: stopped.sent,
+        ..Ran::default()
+    };
+    if stopped.records > 0 {
+        let columns = origin.columns.slice(0..stopped.records);
+        ran = run(
+            around,
+            &Origin {
+                columns: &columns,
+                ..*origin
+            },
+        )?;
+    }
+    if ran.records == stopped.records {
+        let at = origin.columns.offsets[stopped.records];
+        let failures = stopped.failures.into_iter();
+        ran.failures
+            .extend(failures.filter(|failure| failure.offset == at));
+    }
+    Ok(ran)
 }
 
 struct Graph<'a> {
@@ -161,7 +201,9 @@ impl<'a> Graph<'a> {
             halvings: 0,
         };
         let mut failed = Vec::new();
-        failure::process(around.plugin, id, &batch, &mut stage.parts, &mut failed)?;
+        let overlay = &mut *around.overlay;
+        let parts = &mut stage.parts;
+        failure::process(around.plugin, id, &batch, overlay, parts, &mut failed)?;
         failed.sort_unstable_by_key(|failed| failed.index);
         for Failed {
             index,
@@ -344,7 +386,7 @@ impl<'a> Graph<'a> {
             }
         };
         let large = bytes + headers * HEADER_OVERHEAD + RECORD_OVERHEAD > limits.record_bytes_max;
-        large || (null && matches!(target, Target::Map(_)))
+        large || (null && !matches!(target, Target::Topic(_)))
     }
 
     fn send<P, O: Output>(
@@ -376,7 +418,7 @@ impl<'a> Graph<'a> {
             sent.records += 1;
             sent.bytes += record.bytes() as u64;
             match sink.target {
-                Target::Topic(_) => result = around.output.send(id, &record),
+                Target::Topic(_) | Target::Stream(_) => result = around.output.send(id, &record),
                 Target::Map(map) => put(around.overlay, map, around.map_partitions, &record),
             }
         });
@@ -446,7 +488,7 @@ fn put(overlay: &mut Overlay, map: MapId, partitions: u32, record: &Record<'_>) 
     let key = record
         .key
         .expect("refusal() let no null key through to a map");
-    overlay.put(map, partitions, key, record.value, record.timestamp);
+    overlay.put_hashed((map, partitions), key, record.value, record.timestamp);
 }
 
 /// What is wrong with a record, in one word and in several.
@@ -454,8 +496,15 @@ type Why = (Kind, String);
 
 /// Why a sink can't take a record.
 fn refusal(record: &Record<'_>, target: &Target, limits: SinkLimits) -> Option<Why> {
-    if record.key.is_none() && matches!(target, Target::Map(_)) {
-        return Some((Kind::NullKey, "its key is null: a map needs one".into()));
+    let keyed = match target {
+        Target::Topic(_) => None,
+        Target::Map(_) => Some("a map"),
+        Target::Stream(_) => Some("a keyed stream"),
+    };
+    if record.key.is_none()
+        && let Some(keyed) = keyed
+    {
+        return Some((Kind::NullKey, format!("its key is null: {keyed} needs one")));
     }
     let bytes = record.bytes();
     let framed = bytes + record.headers.len() * HEADER_OVERHEAD + RECORD_OVERHEAD;

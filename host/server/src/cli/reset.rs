@@ -63,7 +63,7 @@ fn show(remains: &Remains, bootstrap: &str) {
     for (topic, partitions) in &remains.offsets {
         println!("  committed offsets of {partitions} partitions of topic {topic}");
     }
-    for (topic, (partitions, records)) in &remains.changelogs {
+    for (topic, (partitions, records)) in &remains.topics {
         println!("  topic {topic}: {partitions} partitions, {records} records at most");
     }
     if !remains.members.is_empty() {

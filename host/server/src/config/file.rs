@@ -29,11 +29,12 @@ const ROOT: Keys = Keys {
         "sources",
         "plugins",
         "steps",
+        "streams",
         "sinks",
         "maps",
         "memory",
     ],
-    planned: &["streams"],
+    planned: &[],
 };
 const CHECKPOINT: Keys = Keys {
     known: &["guarantee", "interval"],
@@ -48,8 +49,12 @@ const PLUGIN: Keys = Keys {
     planned: &[],
 };
 const STEP: Keys = Keys {
-    known: &["inputs", "plugin", "config", "lookups", "on-error"],
-    planned: &["state"],
+    known: &["inputs", "plugin", "config", "lookups", "state", "on-error"],
+    planned: &[],
+};
+const STREAM: Keys = Keys {
+    known: &["inputs", "on-error"],
+    planned: &[],
 };
 const SINK: Keys = Keys {
     known: &["inputs", "map", "topic", "on-error"],
@@ -69,6 +74,7 @@ pub(super) struct File {
     pub sources: Vec<Source>,
     pub plugins: Vec<Plugin>,
     pub steps: Vec<Step>,
+    pub streams: Vec<Stream>,
     pub sinks: Vec<Sink>,
     pub maps: Vec<Map>,
     /// In bytes.
@@ -92,15 +98,23 @@ pub(super) struct Step {
     pub plugin: Option<Placed<String>>,
     /// A JSON object.
     pub config: Option<String>,
-    pub lookups: Vec<Lookup>,
+    pub lookups: Vec<Grant>,
+    pub state: Vec<Grant>,
     pub on_error: OnError,
 }
 
-/// A map that a step may read.
-pub(super) struct Lookup {
+/// A map that a step may use.
+pub(super) struct Grant {
     /// Under which the plugin opens it.
     pub name: String,
     pub map: Placed<String>,
+}
+
+/// A keyed stream: what comes in is read back key by key.
+pub(super) struct Stream {
+    pub name: Placed<String>,
+    pub inputs: Vec<Placed<String>>,
+    pub on_error: OnError,
 }
 
 pub(super) struct Sink {
@@ -169,6 +183,7 @@ pub(super) fn read<'d>(
         sources: walk.named_tables(&root, "sources", Walk::source),
         plugins: walk.named_tables(&root, "plugins", Walk::plugin),
         steps: walk.named_tables(&root, "steps", Walk::step),
+        streams: walk.named_tables(&root, "streams", Walk::stream),
         sinks: walk.named_tables(&root, "sinks", Walk::sink),
         maps: walk.named_tables(&root, "maps", Walk::map),
         memory: root.get("memory").and_then(|entry| walk.memory(&entry)),
@@ -247,7 +262,17 @@ impl Walk<'_, '_> {
                 Some(entry) => self.config(&entry),
                 None => Some("{}".to_owned()),
             },
-            lookups: self.lookups(section),
+            lookups: self.grants(section, "lookups"),
+            state: self.state(section),
+            on_error: self.on_error(section),
+        }
+    }
+
+    fn stream(&mut self, name: Placed<String>, section: &Section<'_>) -> Stream {
+        self.check_keys(section, &STREAM);
+        Stream {
+            name,
+            inputs: self.inputs(section),
             on_error: self.on_error(section),
         }
     }
@@ -315,15 +340,15 @@ impl Walk<'_, '_> {
     }
 
     /// `["countries"]`, or under other names `{ countries = "iso-countries" }`.
-    fn lookups(&mut self, section: &Section<'_>) -> Vec<Lookup> {
-        let Some(entry) = section.get("lookups") else {
+    fn grants(&mut self, section: &Section<'_>, key: &str) -> Vec<Grant> {
+        let Some(entry) = section.get(key) else {
             return Vec::new();
         };
         let DeValue::Table(table) = entry.value else {
             let maps = self.strings(&entry, "map");
             return maps
                 .into_iter()
-                .map(|map| Lookup {
+                .map(|map| Grant {
                     name: map.value.clone(),
                     map,
                 })
@@ -333,11 +358,19 @@ impl Walk<'_, '_> {
             place: entry.place,
             table,
         };
-        let lookups = named.entries().into_iter().filter_map(|entry| {
+        let grants = named.entries().into_iter().filter_map(|entry| {
             let name = entry.key.to_owned();
-            self.string(&entry).map(|map| Lookup { name, map })
+            self.string(&entry).map(|map| Grant { name, map })
         });
-        lookups.collect()
+        grants.collect()
+    }
+
+    /// As lookups are granted; the names of state that is not there yet are names of maps to be.
+    fn state(&mut self, section: &Section<'_>) -> Vec<Grant> {
+        let granted = self.grants(section, "state").into_iter();
+        granted
+            .filter(|state| self.check_name(&state.map, None))
+            .collect()
     }
 
     fn inputs(&mut self, section: &Section<'_>) -> Vec<Placed<String>> {

@@ -1,7 +1,7 @@
 //! The pipeline file: read, checked and resolved in one go, with everything that is wrong in it told at once.
 //!
 //! `text` knows lines and positions, `file` walks the document with the readers of `value` and `json`, `kafka` and `refused` do
-//! the client properties, `resolve` and `maps` join the names, `problem` says what is wrong. Nothing here connects to Kafka or opens a plugin: what they find out later comes
+//! the client properties, `resolve`, `maps` and `streams` join the names, `problem` says what is wrong. Nothing here connects to Kafka or opens a plugin: what they find out later comes
 //! back to the line it belongs to through [`Config::problem`].
 //!
 //! Invariant: a [`Config`] exists only for a file without problems.
@@ -21,6 +21,7 @@ mod maps;
 mod problem;
 mod refused;
 mod resolve;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -102,8 +103,12 @@ impl Config {
         self.outside.problem(key, message)
     }
 
-    /// A problem with a source topic, at its element of `topics`.
+    /// A problem with a source topic, at its element of `topics`; with a stream's, at the stream.
     pub fn topic_problem(&self, topic: TopicId, message: impl Into<String>) -> Problem {
+        if self.pipeline.is_stream(topic) {
+            let owner = self.pipeline.topics[topic.0].source;
+            return self.problem(&["streams", &self.pipeline.sources[owner.0].name], message);
+        }
         let owner = self.pipeline.topics[topic.0].source;
         let before = &self.pipeline.topics[..topic.0];
         let index = before.iter().filter(|other| other.source == owner).count();

@@ -3,12 +3,13 @@
 //! Makes the pipeline only if every name resolved; the findings say what did not.
 
 use millstream_engine::pipeline::{
-    From, Input, Lookup, MapId, Pipeline, Sink, Source, SourceId, SourceTopic, Step, StepId, Target,
+    From, Grant, Input, MapId, Pipeline, Sink, Source, SourceId, SourceTopic, Step, StepId, Target,
 };
 
 use super::file::{self, File};
 use super::maps;
 use super::problem::{Findings, Place, Placed, Problem, did_you_mean, nearest};
+use super::streams;
 use super::text::SourceText;
 use super::value::{NAME_MAX, TOPIC_MAX, is_name};
 
@@ -33,6 +34,8 @@ pub(super) fn resolve(
     let topics = names.topics();
     let step_inputs: Vec<_> = file.steps.iter().map(|s| names.inputs(&s.inputs)).collect();
     let sink_inputs: Vec<_> = file.sinks.iter().map(|s| names.inputs(&s.inputs)).collect();
+    let stream_inputs = file.streams.iter().map(|s| names.inputs(&s.inputs));
+    let stream_inputs: Vec<_> = stream_inputs.collect();
     let plugins: Vec<_> = file.steps.iter().map(|step| names.plugin(step)).collect();
     names.check_targets();
     names.check_shared_targets();
@@ -43,14 +46,18 @@ pub(super) fn resolve(
         .map(|step| maps::lookups(file, step, names.findings))
         .collect();
     let order = names.order(&step_inputs);
-    let warnings = warnings(file, text, [&step_inputs, &sink_inputs], &plugins);
+    streams::check_circles(file, &step_inputs, &stream_inputs, names.findings);
+    let inputs = [&step_inputs, &sink_inputs, &stream_inputs];
+    let warnings = warnings(file, text, inputs, &plugins);
 
     let graph = Graph {
         topics,
         order: order?,
         step_inputs: complete(step_inputs)?,
         lookups: lookups.into_iter().collect::<Option<_>>()?,
+        states: file.steps.iter().map(|s| maps::state(file, s)).collect(),
         sink_inputs: complete(sink_inputs)?,
+        stream_inputs: complete(stream_inputs)?,
     };
     Some(Resolved {
         pipeline: graph.pipeline(file)?,
@@ -61,7 +68,7 @@ pub(super) fn resolve(
 }
 
 /// One name of an `inputs` list; steps by their place in the file.
-type Inputs = Vec<Option<Input>>;
+pub(super) type Inputs = Vec<Option<Input>>;
 
 fn complete(inputs: Vec<Inputs>) -> Option<Vec<Vec<Input>>> {
     inputs
@@ -85,32 +92,32 @@ impl Names<'_, '_, '_> {
             self.findings
                 .absent(&place("sources"), "a pipeline needs a source", None);
         }
-        if self.file.sinks.is_empty() {
-            self.findings
-                .absent(&place("sinks"), "a pipeline needs a sink", None);
+        if self.file.sinks.is_empty() && maps::states(self.file).next().is_none() {
+            let message = "a pipeline needs a sink, or a step with state";
+            self.findings.absent(&place("sinks"), message, None);
         }
     }
 
-    /// Sources and steps are named in one list, so no two of them may share a name.
+    /// Sources, steps and streams are named in one list, so no two of them may share a name.
     fn check_namespace(&mut self) {
-        for step in &self.file.steps {
-            let same = |source: &&file::Source| source.name.value == step.name.value;
-            let Some(source) = self.file.sources.iter().find(same) else {
+        let file = self.file;
+        let sources = file.sources.iter().map(|source| ("source", &source.name));
+        let steps = file.steps.iter().map(|step| ("step", &step.name));
+        let streams = file.streams.iter().map(|stream| ("stream", &stream.name));
+        let mut named: Vec<_> = sources.chain(steps).chain(streams).collect();
+        named.sort_by_key(|(_, name)| name.place.offset);
+        for (at, (_, second)) in named.iter().enumerate() {
+            let same = |(_, first): &&(&str, &Placed<String>)| first.value == second.value;
+            let Some((kind, first)) = named[..at].iter().find(same) else {
                 continue;
             };
-            let (first, second) = match source.name.place.offset < step.name.place.offset {
-                true => (("source", &source.name), &step.name),
-                false => (("step", &step.name), &source.name),
-            };
-            let line = self.findings.line(&first.1.place);
-            let message = format!(
-                "{:?} is the name of the {} on line {line}",
-                first.1.value, first.0
-            );
-            let hint = "sources and steps share one list of names".to_owned();
+            let line = self.findings.line(&first.place);
+            let message = format!("{:?} is the name of the {kind} on line {line}", first.value);
+            let hint = "sources, steps and streams share one list of names".to_owned();
             self.findings
                 .problem_with_hint(&second.place, message, Some(hint));
         }
+        streams::check_sinks(file, self.findings);
     }
 
     fn topics(&mut self) -> Vec<SourceTopic> {
@@ -130,13 +137,11 @@ impl Names<'_, '_, '_> {
                 }
             }
         }
-        owners
-            .into_iter()
-            .map(|(topic, owner)| SourceTopic {
-                source: SourceId(owner),
-                topic: topic.value.clone(),
-            })
-            .collect()
+        let topics = owners.into_iter().map(|(topic, owner)| SourceTopic {
+            source: SourceId(owner),
+            topic: topic.value.clone(),
+        });
+        topics.chain(streams::topics(self.file)).collect()
     }
 
     fn inputs(&mut self, names: &[Placed<String>]) -> Inputs {
@@ -150,7 +155,9 @@ impl Names<'_, '_, '_> {
         };
         let from = if let Some(source) = self.source(name) {
             if port.is_some() {
-                let message = format!("{name:?} is a source: it has no ports");
+                let is_stream = source.0 >= self.file.sources.len();
+                let kind = if is_stream { "stream" } else { "source" };
+                let message = format!("{name:?} is a {kind}: it has no ports");
                 self.findings.problem(&input.place, message);
                 return None;
             }
@@ -180,7 +187,7 @@ impl Names<'_, '_, '_> {
     }
 
     fn not_an_input(&mut self, input: &Placed<String>) {
-        let hint = "a source, a step, or a port of a step: \"parse.adults\"".to_owned();
+        let hint = "a source, a stream, a step, or a port of a step: \"parse.adults\"".to_owned();
         let message = format!("{:?} is not an input", input.value);
         self.findings
             .problem_with_hint(&input.place, message, Some(hint));
@@ -202,22 +209,24 @@ impl Names<'_, '_, '_> {
             .iter()
             .map(|source| source.name.value.as_str());
         let steps = self.file.steps.iter().map(|step| step.name.value.as_str());
-        let near = nearest(name, sources.chain(steps));
+        let streams = self.file.streams.iter();
+        let streams = streams.map(|stream| stream.name.value.as_str());
+        let near = nearest(name, sources.chain(steps).chain(streams));
         if near.is_some_and(|near| !is_name(near)) {
             // Told where it is named: this one is right.
             return;
         }
         let hint = near.map(|near| format!("did you mean {near:?}?"));
-        let message = format!("no source or step is named {name:?}");
+        let message = format!("no source, step or stream is named {name:?}");
         self.findings.absent(&input.place, message, hint);
     }
 
+    /// A stream is a source too: they stand behind those of the file.
     fn source(&self, name: &str) -> Option<SourceId> {
-        self.file
-            .sources
-            .iter()
-            .position(|source| source.name.value == name)
-            .map(SourceId)
+        let sources = self.file.sources.iter().map(|source| &source.name);
+        let streams = self.file.streams.iter().map(|stream| &stream.name);
+        let mut names = sources.chain(streams);
+        names.position(|known| known.value == name).map(SourceId)
     }
 
     fn step(&self, name: &str) -> Option<StepId> {
@@ -242,11 +251,20 @@ impl Names<'_, '_, '_> {
         found
     }
 
-    /// What a sink writes must not be what the pipeline reads, nor what keeps one of its maps.
+    /// What a sink writes must not be what the pipeline reads, nor one of its own topics.
     fn check_targets(&mut self) {
-        let mut changelogs = Vec::new();
-        for sink in &self.file.sinks {
-            let (Some(file::Target::Map(map)), Some(name)) = (&sink.target, &self.file.name) else {
+        let mut own = streams::check_topics(self.file, self.findings);
+        let sinks = self
+            .file
+            .sinks
+            .iter()
+            .filter_map(|sink| match &sink.target {
+                Some(file::Target::Map(map)) => Some(map),
+                Some(file::Target::Topic(_)) | None => None,
+            });
+        let states = maps::states(self.file).map(|(_, map)| map);
+        for map in sinks.chain(states) {
+            let Some(name) = &self.file.name else {
                 continue;
             };
             let changelog = format!("{}.{}.changelog", name.value, map.value);
@@ -258,18 +276,18 @@ impl Names<'_, '_, '_> {
                 );
                 self.findings.problem(&map.place, message);
             }
-            changelogs.push((changelog, &map.value));
+            own.push((changelog, format!("keeps the map {:?}", map.value)));
         }
         let sources = self.file.sources.iter().flat_map(|source| &source.topics);
         let tables = self.file.maps.iter().filter_map(|map| map.topic.as_ref());
         for topic in sources.chain(tables.flatten()) {
-            self.check_changelog(topic, &changelogs);
+            self.check_own(topic, &own);
         }
         for sink in &self.file.sinks {
             let Some(file::Target::Topic(topic)) = &sink.target else {
                 continue;
             };
-            self.check_changelog(topic, &changelogs);
+            self.check_own(topic, &own);
             let reads =
                 |source: &&file::Source| source.topics.iter().any(|read| read.value == topic.value);
             if let Some(source) = self.file.sources.iter().find(reads) {
@@ -311,12 +329,10 @@ impl Names<'_, '_, '_> {
         }
     }
 
-    fn check_changelog(&mut self, topic: &Placed<String>, changelogs: &[(String, &String)]) {
-        if let Some((_, map)) = changelogs.iter().find(|(name, _)| *name == topic.value) {
-            let message = format!(
-                "topic {:?} keeps the map {map:?} of this pipeline",
-                topic.value
-            );
+    /// `own` has the pipeline's own topics, and what each of them is for.
+    fn check_own(&mut self, topic: &Placed<String>, own: &[(String, String)]) {
+        if let Some((_, does)) = own.iter().find(|(name, _)| *name == topic.value) {
+            let message = format!("topic {:?} {does} of this pipeline", topic.value);
             self.findings.problem(&topic.place, message);
         }
     }
@@ -383,7 +399,7 @@ fn feeding(inputs: &Inputs) -> impl Iterator<Item = usize> {
 fn warnings(
     file: &File,
     text: &SourceText,
-    inputs: [&Vec<Inputs>; 2],
+    inputs: [&Vec<Inputs>; 3],
     plugins: &[Option<usize>],
 ) -> Vec<Problem> {
     let read: Vec<_> = inputs
@@ -408,6 +424,11 @@ fn warnings(
             list.push(warn(&source.name, "no step or sink reads this source"));
         }
     }
+    for (index, stream) in file.streams.iter().enumerate() {
+        if !read_source(file.sources.len() + index) {
+            list.push(warn(&stream.name, "no step or sink reads this stream"));
+        }
+    }
     for (index, plugin) in file.plugins.iter().enumerate() {
         if !plugins.contains(&Some(index)) {
             list.push(warn(
@@ -417,7 +438,7 @@ fn warnings(
         }
     }
     for (index, step) in file.steps.iter().enumerate() {
-        if !read_step(index) {
+        if !read_step(index) && step.state.is_empty() {
             list.push(warn(
                 &step.name,
                 "no step or sink reads what this step puts out",
@@ -457,8 +478,10 @@ struct Graph {
     /// Places in the file, in the order in which the steps run.
     order: Vec<usize>,
     step_inputs: Vec<Vec<Input>>,
-    lookups: Vec<Vec<Lookup>>,
+    lookups: Vec<Vec<Grant>>,
+    states: Vec<Vec<Grant>>,
     sink_inputs: Vec<Vec<Input>>,
+    stream_inputs: Vec<Vec<Input>>,
 }
 
 impl Graph {
@@ -484,14 +507,22 @@ impl Graph {
             name: file.steps[*index].name.value.clone(),
             inputs: self.renumber(&self.step_inputs[*index]),
             lookups: self.lookups[*index].clone(),
+            state: self.states[*index].clone(),
             on_error: file.steps[*index].on_error,
         });
+        let name = &file.name.as_ref()?.value;
+        for (stream, inputs) in file.streams.iter().zip(&self.stream_inputs) {
+            let inputs = self.renumber(inputs);
+            sinks.push(streams::sink(name, stream, inputs));
+        }
         let sources = file.sources.iter().map(|source| Source {
             name: source.name.value.clone(),
             start: source.start,
+            stream: false,
         });
+        let sources = sources.chain(file.streams.iter().map(streams::source));
         Some(Pipeline {
-            name: file.name.as_ref()?.value.clone(),
+            name: name.clone(),
             guarantee: file.guarantee,
             interval: file.interval,
             sources: sources.collect(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use millstream_engine::pipeline::{
-    From, Guarantee, Kept, Lookup, MapId, OnError, SourceId, Start, StepId, Target, TopicId,
+    From, Grant, Guarantee, Kept, MapId, OnError, SourceId, Start, StepId, Target, TopicId,
 };
 
 use super::{Config, Overrides, Problem, parse};
@@ -272,7 +272,7 @@ replicated = true"#,
         ("plans", &topic("adults"), true),
     ];
     assert_eq!(maps, expected);
-    let lookup = |name: &str, map: usize| Lookup {
+    let lookup = |name: &str, map: usize| Grant {
         name: name.to_owned(),
         map: MapId(map),
     };
@@ -282,9 +282,91 @@ replicated = true"#,
     assert_eq!(parse.lookups, [lookup("countries", 1), lookup("users", 0)]);
     assert_eq!(late.lookups, [lookup("plans", 2), lookup("users", 0)]);
     assert_eq!(
-        pipeline.looked_up(),
+        pipeline.read_by_steps(),
         [MapId(0), MapId(1), MapId(2)],
         "each once"
+    );
+}
+
+#[test]
+fn state_is_a_map() {
+    let config = good(&edit(
+        "on-error = \"skip\"",
+        r#"state = { totals = "sums", seen = "seen" }
+[steps.late]
+inputs = ["parse"]
+plugin = "users"
+state = ["late-totals"]
+[maps.sums]
+index = ["/sum"]"#,
+    ));
+    let pipeline = &config.pipeline;
+    let maps = pipeline.maps.iter();
+    let maps: Vec<_> = maps
+        .map(|map| (map.name.as_str(), &map.kept, map.index.len()))
+        .collect();
+    let expected = [
+        ("users", &Kept::Changelog, 0),
+        ("sums", &Kept::State, 1),
+        ("seen", &Kept::State, 0),
+        ("late-totals", &Kept::State, 0),
+    ];
+    assert_eq!(maps, expected);
+    let state = |name: &str, map: usize| Grant {
+        name: name.to_owned(),
+        map: MapId(map),
+    };
+    let [parse, late] = &pipeline.steps[..] else {
+        panic!("{:?}", pipeline.steps)
+    };
+    assert_eq!(parse.state, [state("totals", 1), state("seen", 2)]);
+    assert_eq!(late.state, [state("late-totals", 3)]);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn a_stream_is_a_sink_and_a_source() {
+    let config = good(&add(r#"
+[streams.by-country]
+inputs = ["parse"]
+on-error = "skip"
+[steps.count]
+inputs = ["by-country"]
+plugin = "users"
+state = ["totals"]
+[streams.unread]
+inputs = ["count"]
+"#));
+    let pipeline = &config.pipeline;
+    let topics: Vec<_> = pipeline.topics.iter().map(|t| t.topic.as_str()).collect();
+    let own = [
+        "materialize-users.by-country.stream",
+        "materialize-users.unread.stream",
+    ];
+    assert_eq!(topics, ["user-events", own[0], own[1]]);
+    let streams: Vec<_> = pipeline
+        .sources
+        .iter()
+        .map(|s| (&*s.name, s.stream))
+        .collect();
+    assert_eq!(
+        streams,
+        [("events", false), ("by-country", true), ("unread", true)]
+    );
+    let sink = &pipeline.sinks[2];
+    assert_eq!(sink.target, Target::Stream(own[0].to_owned()));
+    assert_eq!((&*sink.name, sink.on_error), ("by-country", OnError::Skip));
+    let count = pipeline.steps.iter().find(|step| step.name == "count");
+    let count = count.expect("it is in the file");
+    assert_eq!(count.inputs[0].from, From::Source(SourceId(1)));
+    assert!(pipeline.co_partitioned());
+    let warnings: Vec<_> = config.warnings.iter().map(Problem::to_string).collect();
+    let expected = "pipeline.toml:38: streams.unread: no step or sink reads this stream";
+    assert_eq!(warnings, [expected]);
+    let problem = config.topic_problem(TopicId(1), "is wrong");
+    assert_eq!(
+        problem.to_string(),
+        "pipeline.toml:31: streams.by-country: is wrong"
     );
 }
 

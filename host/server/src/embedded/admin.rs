@@ -8,7 +8,7 @@ use millstream_broker::{Broker, Error, Isolation, Membership, PartitionOffset, S
 use millstream_engine::pipeline::Start;
 
 use super::Shared;
-use crate::cluster::{self, AdminError, StartPlace, TopicFacts};
+use crate::cluster::{self, AdminError, StartPlace, TopicFacts, Upkeep};
 
 #[derive(Debug)]
 pub struct Admin {
@@ -53,9 +53,9 @@ impl cluster::Admin for Admin {
         }))
     }
 
-    fn create_changelog(&self, name: &str, partitions: u32) -> Result<(), AdminError> {
+    fn create_topic(&self, name: &str, partitions: u32, upkeep: Upkeep) -> Result<(), AdminError> {
         let settings = Settings {
-            compact: true,
+            compact: upkeep == Upkeep::Compacted,
             ..Settings::default()
         };
         let made = self
@@ -65,6 +65,11 @@ impl cluster::Admin for Admin {
             Ok(()) | Err(Error::TopicAlreadyExists) => Ok(()),
             Err(error) => Err(AdminError::Refused(error.to_string())),
         }
+    }
+
+    /// Nothing is to be done: the keeper deletes what the group has read.
+    fn delete_records(&self, _: &[(&str, u32, i64)]) -> Result<(), AdminError> {
+        Ok(())
     }
 
     fn resolve_starts(

@@ -102,13 +102,14 @@ impl Embedded {
         let sources = pipeline.topics.iter().map(|topic| topic.topic.as_str());
         let sinks = pipeline.sinks.iter().filter_map(|sink| match &sink.target {
             Target::Topic(topic) => Some(topic.as_str()),
-            Target::Map(_) => None,
+            Target::Map(_) | Target::Stream(_) => None,
         });
+        // Streams are among the sources.
         // What is written or consumed record by record can't be compacted: a topic is made as it is named first.
         let records = sources.chain(sinks).map(|topic| (topic, false));
         let tables = pipeline.maps.iter().filter_map(|map| match &map.kept {
             Kept::Topic(topic) => Some((topic.as_str(), true)),
-            Kept::Changelog => None,
+            Kept::Changelog | Kept::State => None,
         });
         for (topic, compact) in records.chain(tables) {
             let settings = Settings {

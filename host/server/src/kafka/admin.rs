@@ -17,7 +17,7 @@ use millstream_engine::pipeline::Start;
 
 use super::client::{Clients, REQUEST_MAX};
 use super::native::{NativeConsumer, list};
-use crate::cluster::{self, AdminError, StartPlace, TopicFacts};
+use crate::cluster::{self, AdminError, StartPlace, TopicFacts, Upkeep};
 
 /// How long one try to reach the cluster takes: connecting goes on behind it.
 const CONNECT_TRY: Duration = Duration::from_secs(1);
@@ -182,11 +182,17 @@ impl cluster::Admin for Admin {
         Ok(facts)
     }
 
-    fn create_changelog(&self, name: &str, partitions: u32) -> Result<(), AdminError> {
+    fn create_topic(&self, name: &str, partitions: u32, upkeep: Upkeep) -> Result<(), AdminError> {
         let partitions = i32::try_from(partitions).expect("Kafka numbers partitions in 31 bits");
         // -1: as many replicas as the cluster's default.
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1))
-            .set("cleanup.policy", "compact");
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+        let topic = match upkeep {
+            Upkeep::Compacted => topic.set("cleanup.policy", "compact"),
+            Upkeep::Purged => topic
+                .set("cleanup.policy", "delete")
+                .set("retention.ms", "-1")
+                .set("retention.bytes", "-1"),
+        };
         let made = self
             .runtime
             .block_on(self.client.create_topics([&topic], &options()));
@@ -210,6 +216,21 @@ impl cluster::Admin for Admin {
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
+    }
+
+    fn delete_records(&self, before: &[(&str, u32, i64)]) -> Result<(), AdminError> {
+        let places = before.iter();
+        let places =
+            list(places.map(|&(topic, partition, offset)| (topic, partition, Some(offset))));
+        let deleted = self
+            .runtime
+            .block_on(self.client.delete_records(&places, &options()));
+        let deleted = deleted.map_err(|error| refused(&error))?;
+        let failed = deleted.elements().into_iter().find_map(|at| {
+            let error = at.error().err()?;
+            Some(format!("{}[{}]: {error}", at.topic(), at.partition()))
+        });
+        failed.map_or(Ok(()), |why| Err(AdminError::Refused(why)))
     }
 
     fn resolve_starts(

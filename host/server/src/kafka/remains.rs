@@ -23,19 +23,19 @@ pub struct Remains {
     pub offsets: BTreeMap<String, usize>,
     /// Who is in the group: the names of their seats.
     pub members: Vec<String>,
-    /// Changelog topics, with partitions and offsets from start to end.
-    pub changelogs: BTreeMap<String, (usize, i64)>,
+    /// The pipeline's own topics, changelogs and streams, with partitions and offsets from start to end.
+    pub topics: BTreeMap<String, (usize, i64)>,
 }
 
 impl Remains {
     pub fn is_empty(&self) -> bool {
-        self.offsets.is_empty() && self.changelogs.is_empty()
+        self.offsets.is_empty() && self.topics.is_empty()
     }
 }
 
 impl Admin {
-    /// Looks. `sources` are the topics whose offsets count; changelogs are found by their names, those of maps that the pipeline
-    /// file no longer has too.
+    /// Looks. `sources` are the topics whose offsets count; the pipeline's own are found by their names, those of maps and streams that
+    /// the pipeline file no longer has too.
     pub fn remains(&self, pipeline: &str, sources: &[&str]) -> Result<Remains, AdminError> {
         let metadata = self.client.inner().fetch_metadata(None, REQUEST_MAX);
         let metadata = metadata.map_err(|error| refused(&error))?;
@@ -47,7 +47,7 @@ impl Admin {
         for topic in metadata.topics() {
             let count = topic.partitions().len();
             let numbers = || (0..).take(count);
-            if is_changelog(topic.name(), pipeline) {
+            if is_own(topic.name(), pipeline) {
                 let mut offsets = 0;
                 for partition in numbers() {
                     let bounds = self.reader.watermarks(topic.name(), partition);
@@ -55,9 +55,7 @@ impl Admin {
                         bounds.map_err(|code| AdminError::Refused(code.to_string()))?;
                     offsets += end - start;
                 }
-                remains
-                    .changelogs
-                    .insert(topic.name().into(), (count, offsets));
+                remains.topics.insert(topic.name().into(), (count, offsets));
             } else if sources.contains(&topic.name()) {
                 let places = list(numbers().map(|partition| (topic.name(), partition, None)));
                 self.reader
@@ -88,7 +86,7 @@ impl Admin {
             .collect())
     }
 
-    /// Deletes the group's offsets, then the changelogs: the other way round a crash between the two would leave offsets to go on from
+    /// Deletes the group's offsets, then its topics: the other way round a crash between the two would leave offsets to go on from
     /// without what had been kept up to them.
     pub fn delete(&self, remains: &Remains) -> Result<(), AdminError> {
         self.wait_for_seats(&remains.group)?;
@@ -105,7 +103,7 @@ impl Admin {
                 }
             }
         }
-        let topics: Vec<&str> = remains.changelogs.keys().map(String::as_str).collect();
+        let topics: Vec<&str> = remains.topics.keys().map(String::as_str).collect();
         if topics.is_empty() {
             return Ok(());
         }
@@ -148,22 +146,24 @@ impl Admin {
     }
 }
 
-/// Whether a topic is named as the changelogs of a pipeline are: `<pipeline>.<map>.changelog`.
-fn is_changelog(topic: &str, pipeline: &str) -> bool {
-    let map = topic
-        .strip_prefix(pipeline)
-        .and_then(|rest| rest.strip_prefix('.'))
-        .and_then(|rest| rest.strip_suffix(".changelog"));
-    map.is_some_and(|map| !map.is_empty() && !map.contains('.'))
+/// Whether a topic is named as a pipeline's own are: `<pipeline>.<map>.changelog`, `<pipeline>.<stream>.stream`.
+fn is_own(topic: &str, pipeline: &str) -> bool {
+    let rest = topic.strip_prefix(pipeline);
+    let rest = rest.and_then(|rest| rest.strip_prefix('.'));
+    let named = rest.and_then(|rest| rest.split_once('.'));
+    named.is_some_and(|(name, kind)| !name.is_empty() && matches!(kind, "changelog" | "stream"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_changelog;
+    use super::is_own;
 
     #[test]
-    fn changelogs_are_told_by_their_names() {
-        let check = |topic, expected| assert_eq!(is_changelog(topic, "p"), expected, "{topic}");
+    fn own_topics_are_told_by_their_names() {
+        let check = |topic, expected| assert_eq!(is_own(topic, "p"), expected, "{topic}");
+        check("p.by-country.stream", true);
+        check("p.stream", false);
+        check("p.by-country.streams", false);
         check("p.users.changelog", true);
         check("p..changelog", false);
         check("p.changelog", false);

@@ -126,6 +126,7 @@ fn worker_status(pipeline: &Pipeline, number: usize, status: &WorkerStatus) -> V
         let (kind, target) = match &sink.target {
             Target::Topic(topic) => ("topic", topic),
             Target::Map(map) => ("map", &pipeline.maps[map.0].name),
+            Target::Stream(topic) => ("stream", topic),
         };
         json!({ "name": sink.name, kind: target, "records": sent.records, "bytes": sent.bytes })
     });

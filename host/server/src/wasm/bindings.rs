@@ -4,5 +4,9 @@ wasmtime::component::bindgen!({
     path: "../../wit",
     world: "plugin",
     ownership: Borrowing { duplicate_if_necessary: true },
-    imports: { "millstream:plugin/lookups.[method]lookup.get": trappable },
+    imports: {
+        "millstream:plugin/lookups.[method]lookup.get": trappable,
+        "millstream:plugin/state.[method]store.get": trappable,
+        "millstream:plugin/state.[method]store.put": trappable,
+    },
 });

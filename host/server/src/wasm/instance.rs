@@ -5,16 +5,16 @@
 use std::sync::Arc;
 
 use millstream_engine::record::{Column, Headers};
+use millstream_engine::state::overlay::Overlay;
 use millstream_engine::step::{Batch, CallFailure, Failure, Outcome, Output};
-use wasmtime::component::Resource;
 use wasmtime::{Engine, Store};
 
 use super::bindings::exports::millstream::plugin::transform::Needs as NeedsReply;
-use super::bindings::millstream::plugin::{log, records, state};
+use super::bindings::millstream::plugin::{log, records};
 use super::bindings::{Plugin, PluginPre};
 use super::deadline;
+use super::grants::Grants;
 use super::limits::Limits;
-use super::lookups::Grants;
 use super::plugin::Needs;
 use crate::tables::Refusal;
 
@@ -97,7 +97,12 @@ impl Instance {
         Ok(shorten(format!("{} {}", described.name, described.version)))
     }
 
-    pub fn process(&mut self, batch: &Batch<'_>) -> Result<Outcome, CallFailure> {
+    /// What the call changes in the step's state goes into the overlay, be it that it fails later.
+    pub fn process(
+        &mut self,
+        batch: &Batch<'_>,
+        overlay: &mut Overlay,
+    ) -> Result<Outcome, CallFailure> {
         deadline::set(&mut self.store, batch.halvings);
         let columns = batch.columns;
         let none = Headers::default();
@@ -122,12 +127,13 @@ impl Instance {
                 values: lend(headers.values()),
             },
         };
-        self.store.data_mut().grants.begin_batch(batch.partition);
+        let grants = &mut self.store.data_mut().grants;
+        grants.begin_batch(batch.partition, batch.now, overlay);
         let called = self
             .plugin
             .millstream_plugin_transform()
             .call_process(&mut self.store, lent);
-        self.store.data_mut().grants.end_batch();
+        self.store.data_mut().grants.end_batch(overlay);
         match called {
             Err(error) => Err(fail(&error)),
             Ok(Err(reason)) => Err(CallFailure::Plugin(shorten(reason))),
@@ -257,31 +263,6 @@ impl log::Host for State {
                 tracing::error!(target: "millstream::plugin", step, revision, "{message}");
             }
         }
-    }
-}
-
-// The pipeline file can't give state yet, so opening one always fails, and nobody ever holds one to ask.
-
-impl state::Host for State {
-    fn open(&mut self, name: String) -> Result<Resource<state::Store>, String> {
-        Err(format!(
-            "the pipeline file gives step \"{}\" no state \"{name}\"",
-            self.step
-        ))
-    }
-}
-
-impl state::HostStore for State {
-    fn get(&mut self, _: Resource<state::Store>, _: state::Column) -> state::Column {
-        unreachable!("open() gave out no store")
-    }
-
-    fn put(&mut self, _: Resource<state::Store>, _: state::Column, _: state::Column) {
-        unreachable!("open() gave out no store")
-    }
-
-    fn drop(&mut self, _: Resource<state::Store>) -> wasmtime::Result<()> {
-        Ok(())
     }
 }
 

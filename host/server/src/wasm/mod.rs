@@ -5,13 +5,15 @@
 
 mod bindings;
 mod deadline;
+mod grants;
 mod instance;
 mod limits;
 mod lookups;
 mod plugin;
+mod state;
 mod steps;
 
 pub use deadline::Ticker;
-pub use lookups::Grants;
+pub use grants::Grants;
 pub use plugin::{LoadError, Needs, Plugin, Runtime};
 pub use steps::{StepPlugin, Steps};

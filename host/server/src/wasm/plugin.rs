@@ -13,8 +13,8 @@ use wasmtime::{Config, Engine};
 
 use super::bindings::{Plugin as World, PluginPre};
 use super::deadline::{self, Ticker};
+use super::grants::Grants;
 use super::instance::{Instance, State};
-use super::lookups::Grants;
 
 /// What a plugin must export, as a component names it.
 const TRANSFORM: &str = "millstream:plugin/transform@0.1.0";

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use millstream_engine::pipeline::{Lookup, StepId};
+use millstream_engine::pipeline::{Grant, StepId};
+use millstream_engine::state::overlay::Overlay;
 use millstream_engine::step::{Batch, CallFailure, Outcome, Plugin as EnginePlugin};
 
+use super::grants::Grants;
 use super::instance::Instance;
 use super::limits;
-use super::lookups::Grants;
 use super::plugin::Plugin;
 use crate::status::StepMeter;
 use crate::tables::Tables;
@@ -27,7 +28,8 @@ pub struct StepPlugin {
     pub config: String,
     pub ports: Vec<String>,
     /// What the pipeline file grants it.
-    pub lookups: Vec<Lookup>,
+    pub lookups: Vec<Grant>,
+    pub state: Vec<Grant>,
     /// The version of configuration and plugins that it is part of.
     pub revision: Arc<str>,
 }
@@ -85,7 +87,12 @@ impl Steps {
 }
 
 impl EnginePlugin for Steps {
-    fn process(&mut self, step: StepId, batch: &Batch<'_>) -> Result<Outcome, CallFailure> {
+    fn process(
+        &mut self,
+        step: StepId,
+        batch: &Batch<'_>,
+        overlay: &mut Overlay,
+    ) -> Result<Outcome, CallFailure> {
         let slot = &mut self.instances[step.0];
         let mut instance = match slot.take() {
             Some(instance) => instance,
@@ -97,12 +104,13 @@ impl EnginePlugin for Steps {
         } else {
             batch.halvings
         };
-        let answer = instance.process(&Batch {
+        let batch = Batch {
             halvings: hurried,
             ..*batch
-        });
+        };
+        let answer = instance.process(&batch, overlay);
         let (took, meter) = (began.elapsed(), &mut self.meters[step.0]);
-        count(meter, batch, &answer, took);
+        count(meter, &batch, &answer, took);
         match answer {
             Ok(outcome) => {
                 meter.memory = instance.memory() as u64;
@@ -115,6 +123,10 @@ impl EnginePlugin for Steps {
                 Err(failure)
             }
         }
+    }
+
+    fn forget(&mut self) {
+        self.discard();
     }
 
     fn ports(&self, step: StepId) -> &[String] {
@@ -149,12 +161,13 @@ fn instantiate(step: &StepPlugin, tables: &Arc<Tables>) -> Result<Instance, Call
         plugin,
         config,
         lookups,
+        state,
         revision,
         ..
     } = step;
     let mut last = String::new();
     for _ in 0..INSTANTIATIONS {
-        let grants = Grants::new(lookups, Some(tables));
+        let grants = Grants::new((lookups, state), Some(tables));
         match plugin.instantiate(name, config, revision, grants) {
             Ok((instance, _)) => return Ok(instance),
             // It was configured so before: on a machine that has no time, it may be late.

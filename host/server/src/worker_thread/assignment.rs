@@ -118,7 +118,7 @@ impl<C: Cluster> Loop<C> {
             Awaited::new(pipeline, &seat.partitions_of, &numbers, end)
         })?;
         seat.directory.add(changelogs.held());
-        self.awaited = pipeline.has_lookups().then_some(awaited);
+        self.awaited = pipeline.has_tables().then_some(awaited);
         Ok(())
     }
 
