@@ -12,11 +12,13 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
 /// Rust plugins that examples and tests load: package, and the file that it becomes.
-const PLUGINS: [(&str, &str); 2] = [
+const PLUGINS: [(&str, &str); 4] = [
     (
         "materialize-users",
         "examples/01-materialize-users/users.wasm",
     ),
+    ("orders-parse", "examples/02-count-by-country/parse.wasm"),
+    ("orders-count", "examples/02-count-by-country/count.wasm"),
     ("probe", "target/plugins/probe.wasm"),
 ];
 

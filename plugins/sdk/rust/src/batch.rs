@@ -47,6 +47,12 @@ impl Needs {
         self
     }
 
+    /// Asks for state, as [`state`](crate::state()) does by itself where it is called while the plugin is configured.
+    pub fn state(mut self, name: &str) -> Self {
+        self.state.push(name.to_owned());
+        self
+    }
+
     /// Asks for the records' headers. Who sets headers needs it too, since a record whose headers
     /// weren't seen couldn't keep them beside one whose headers were set.
     pub fn headers(mut self) -> Self {

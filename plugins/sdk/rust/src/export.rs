@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use crate::batch::{Batch, BatchTransform, Description, Needs, Outcome};
 use crate::output::reason;
-use crate::{Result, lookup};
+use crate::{Result, step};
 
 /// The one configured plugin of a component's instance.
 pub type Slot<T> = RefCell<Option<T>>;
@@ -25,14 +25,23 @@ pub fn configure<T: BatchTransform>(slot: &Slot<T>, config: &str) -> Result<Need
     Ok(needs)
 }
 
-/// A plugin with its needs, the tables among them that it asked for while it was configured.
+/// A plugin with its needs, the tables and state among them that it asked for while it was configured.
 pub(crate) fn configured<T: BatchTransform>(config: &str) -> Result<(T, Needs), String> {
-    lookup::take_asked();
+    step::take_asked();
     let (plugin, mut needs) = T::configure(config).map_err(|error| reason(&*error))?;
-    let asked = lookup::take_asked().into_iter();
-    let more: Vec<String> = asked.filter(|name| !needs.lookups.contains(name)).collect();
-    needs.lookups.extend(more);
+    let asked = step::take_asked();
+    add(&mut needs.lookups, asked.lookups);
+    add(&mut needs.state, asked.state);
     Ok((plugin, needs))
+}
+
+/// Adds the names that are missing.
+fn add(names: &mut Vec<String>, asked: Vec<String>) {
+    for name in asked {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
 }
 
 pub fn process<T: BatchTransform>(slot: &Slot<T>, batch: Batch) -> Result<Outcome, String> {

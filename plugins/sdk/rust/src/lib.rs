@@ -14,7 +14,7 @@
 //!
 //! With configuration, ports or more than one output record it is a type that implements
 //! [`Transform`]. Whoever wants whole batches implements [`batch::BatchTransform`]. [`lookup()`] reads
-//! the tables that the pipeline file grants; state is reached through [`bindings`].
+//! the tables that the pipeline file grants, and [`state()`] keeps what has to last.
 //!
 //! The crate compiles natively too, and [`testing`] runs a plugin there, so that its logic is tested
 //! by `cargo test` without WASM.
@@ -31,12 +31,15 @@ mod edit;
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod export;
+mod found;
 pub mod json;
 pub mod log;
 mod lookup;
 mod merge;
 mod output;
 mod record;
+mod state;
+mod step;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 mod text;
@@ -45,9 +48,11 @@ mod transform;
 pub use batch::Needs;
 pub use config::NoConfig;
 pub use edit::Edit;
-pub use lookup::{Found, Lookup, lookup, lookup_if_granted};
+pub use found::Found;
+pub use lookup::{Lookup, lookup, lookup_if_granted};
 pub use output::{Emit, Outputs, Port};
 pub use record::Record;
+pub use state::{State, state};
 pub use text::Text;
 pub use transform::{PerRecord, Transform, filter, flat_map, json, map};
 
@@ -64,8 +69,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// - `plugin!(filter: f)`, `plugin!(map: f)`, `plugin!(flat_map: f)`, `plugin!(json: f)`: a function
 ///   as [`filter()`], [`map()`], [`flat_map()`] and [`json()`] take it. With a configuration,
 ///   `plugin!(filter: f, Config)`, its first parameter is a `&Config`. With tables that it looks up,
-///   `plugin!(filter: f; lookups: "countries", "plans")`. The macro defines `Plugin`, a
-///   [`Transform`] that tests can use.
+///   `plugin!(filter: f; lookups: "countries", "plans")`, and with state
+///   `plugin!(map: f; state: "totals")`; where there are both, tables come first. The macro defines
+///   `Plugin`, a [`Transform`] that tests can use.
 #[macro_export]
 macro_rules! plugin {
     (batch: $plugin:ty) => {
@@ -101,25 +107,36 @@ macro_rules! plugin {
             $crate::bindings::export!(Exported with_types_in $crate::bindings);
         };
     };
-    (filter: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)?) => {
-        $crate::plugin!(@function filter, [$($($table)+)?], $function $(, $config)?);
+    (
+        filter: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)? $(; state: $($store:literal),+)?
+    ) => {
+        $crate::plugin!(@function filter, [$($($table)+)?; $($($store)+)?], $function $(, $config)?);
     };
-    (map: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)?) => {
-        $crate::plugin!(@function map, [$($($table)+)?], $function $(, $config)?);
+    (
+        map: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)? $(; state: $($store:literal),+)?
+    ) => {
+        $crate::plugin!(@function map, [$($($table)+)?; $($($store)+)?], $function $(, $config)?);
     };
-    (flat_map: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)?) => {
-        $crate::plugin!(@function flat_map, [$($($table)+)?], $function $(, $config)?);
+    (
+        flat_map: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)? $(; state: $($store:literal),+)?
+    ) => {
+        $crate::plugin!(@function flat_map, [$($($table)+)?; $($($store)+)?], $function $(, $config)?);
     };
-    (json: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)?) => {
-        $crate::plugin!(@function json, [$($($table)+)?], $function $(, $config)?);
+    (
+        json: $function:path $(, $config:ty)? $(; lookups: $($table:literal),+)? $(; state: $($store:literal),+)?
+    ) => {
+        $crate::plugin!(@function json, [$($($table)+)?; $($($store)+)?], $function $(, $config)?);
     };
-    (@function $kind:ident, $tables:tt, $function:path) => {
-        $crate::plugin!(@type $kind, $tables, $crate::NoConfig, |_config, input| $function(input));
+    (@function $kind:ident, $asked:tt, $function:path) => {
+        $crate::plugin!(@type $kind, $asked, $crate::NoConfig, |_config, input| $function(input));
     };
-    (@function $kind:ident, $tables:tt, $function:path, $config:ty) => {
-        $crate::plugin!(@type $kind, $tables, $config, |config, input| $function(config, input));
+    (@function $kind:ident, $asked:tt, $function:path, $config:ty) => {
+        $crate::plugin!(@type $kind, $asked, $config, |config, input| $function(config, input));
     };
-    (@type $kind:ident, [$($table:literal)*], $config:ty, |$settings:ident, $input:ident| $call:expr) => {
+    (
+        @type $kind:ident, [$($table:literal)*; $($store:literal)*], $config:ty,
+        |$settings:ident, $input:ident| $call:expr
+    ) => {
         /// The function as a plugin.
         pub struct Plugin {
             config: $config,
@@ -130,9 +147,9 @@ macro_rules! plugin {
 
             fn new(config: $config) -> $crate::Result<Self> {
                 $($crate::lookup($table);)*
+                $($crate::state($store);)*
                 Ok(Plugin { config })
             }
-
 
             fn process(
                 &mut self,

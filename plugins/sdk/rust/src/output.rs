@@ -114,12 +114,13 @@ impl<'a> Outputs<'a> {
 
     /// Ends the record with what the plugin returned for it.
     #[inline]
-    pub(crate) fn end(&mut self, processed: Result<()>) {
+    pub(crate) fn end(&mut self, processed: Result<()>) -> Fate {
         match (processed, self.misuse.take()) {
-            (Ok(()), None) => {}
+            (Ok(()), None) => return Fate::Stands,
             (_, Some(misuse)) => self.fail(misuse),
             (Err(error), None) => self.fail(reason(&*error)),
         }
+        Fate::Failed
     }
 
     /// Ends the record as if it had not been begun.
@@ -150,6 +151,12 @@ impl<'a> Outputs<'a> {
             failures: self.failures,
         }
     }
+}
+
+/// What became of a record.
+pub(crate) enum Fate {
+    Stands,
+    Failed,
 }
 
 /// One output port.

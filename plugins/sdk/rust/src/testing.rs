@@ -15,6 +15,7 @@
 //! The harness stands in for the host: it resolves what output records inherit, and it holds the
 //! plugin to the contract, where a breach panics.
 
+pub(crate) mod stores;
 pub(crate) mod tables;
 
 use std::ops::Range;
@@ -26,6 +27,7 @@ use crate::output::reason;
 use crate::{PerRecord, Result, Transform, export};
 
 pub use crate::log::Level;
+pub use stores::Put;
 pub use tables::Table;
 
 /// A record for a plugin to process.
@@ -155,8 +157,10 @@ pub struct Processed {
     pub records: Vec<Emitted>,
     /// Indices of input records, and why they failed.
     pub failures: Vec<(usize, String)>,
-    /// How many keys were looked up with each call for them: few calls, for many keys, are cheap.
+    /// How many keys were looked up, in tables and in state, with each call for them: few calls, for many keys, are cheap.
     pub fetches: Vec<usize>,
+    /// What was put into state, call by call.
+    pub puts: Vec<Put>,
     /// What the plugin returned.
     pub outcome: Outcome,
 }
@@ -181,6 +185,8 @@ pub struct Harness {
     needs: Needs,
     process: Box<dyn FnMut(Batch) -> Result<Outcome>>,
     tables: Vec<Table>,
+    /// Each that the needs name.
+    state: Vec<Table>,
     offset: i64,
 }
 
@@ -223,7 +229,9 @@ impl Harness {
         if let Some(name) = needs.lookups.iter().find(|name| !tables::is_granted(name)) {
             return Err(format!("the plugin needs the table \"{name}\""));
         }
+        let state = needs.state.iter().map(|name| Table::new(name)).collect();
         Ok(Harness {
+            state,
             needs,
             process: Box::new(move |batch| plugin.process(batch)),
             tables,
@@ -234,6 +242,27 @@ impl Harness {
     /// Replaces the tables, or what they hold.
     pub fn set_tables(&mut self, tables: impl Into<Vec<Table>>) {
         self.tables = tables.into();
+    }
+
+    /// Replaces the contents of the plugin's state of that name. It has all the state that its needs name, empty at first.
+    ///
+    /// # Panics
+    /// If its needs don't name it.
+    pub fn set_state(&mut self, contents: Table) {
+        let state = self
+            .state
+            .iter_mut()
+            .find(|state| state.name() == contents.name());
+        *state.expect("the plugin's needs name the state") = contents;
+    }
+
+    /// What the plugin's state of that name holds after the batches so far.
+    ///
+    /// # Panics
+    /// If its needs don't name it.
+    pub fn state(&self, name: &str) -> &Table {
+        let state = self.state.iter().find(|state| state.name() == name);
+        state.expect("the plugin's needs name the state")
     }
 
     /// What the plugin asked for.
@@ -256,11 +285,16 @@ impl Harness {
         assert!(!records.is_empty(), "a batch has at least one record");
         let batch = self.next_batch(records);
         tables::grant(&self.tables);
-        let outcome = (self.process)(batch).map_err(|error| reason(&*error))?;
+        stores::begin(&self.state);
+        tables::take_fetches();
+        let outcome = (self.process)(batch);
+        let (state, puts) = stores::end();
+        let outcome = outcome.map_err(|error| reason(&*error))?;
         for output in &outcome.outputs {
             check_output(output, &self.needs, records.len());
         }
         check_failures(&outcome, records.len());
+        self.state = state;
         let emitted = outcome
             .outputs
             .iter()
@@ -272,6 +306,7 @@ impl Harness {
                 .map(|f| (f.origin as usize, f.reason.clone()))
                 .collect(),
             fetches: tables::take_fetches(),
+            puts,
             outcome,
         })
     }

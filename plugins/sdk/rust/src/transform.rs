@@ -5,11 +5,16 @@ use serde::de::{Deserialize, DeserializeOwned};
 
 use crate::batch::{Batch, BatchTransform, Needs, Outcome};
 use crate::edit::Edit;
-use crate::lookup::{self, Collecting};
 use crate::merge::merge;
-use crate::output::Outputs;
+use crate::output::{Fate, Outputs};
 use crate::record::{Record, View};
+use crate::step::{self, Call, Mode};
 use crate::{Result, config};
+
+/// How often keys are collected for a batch of a plugin with state, before each is fetched when it is asked for. Enough for chains
+/// of so many keys, where one's value names the next; without a limit, records whose keys hang on what the one before has put
+/// would cost the square of the batch.
+const COLLECTING_PASSES_MAX: u32 = 4;
 
 /// A plugin that takes one record at a time. [`plugin!`](crate::plugin) exports it.
 ///
@@ -31,11 +36,16 @@ pub trait Transform: Sized + 'static {
     }
 
     /// Makes any number of output records of one record. An error fails this record alone, and
-    /// undoes what was emitted for it; its text is for a person to read.
+    /// undoes what was emitted and put for it; its text is for a person to read.
     ///
     /// Where it asks a [`Lookup`](crate::Lookup) for a key that isn't known yet, it is called for the
     /// record again once the key is, behind records that come later in the batch. What it changes
     /// in `self` before the last `get` is done as often.
+    ///
+    /// A plugin with [`State`](crate::State) gets its records in their order. Behind one that waits, the
+    /// others are processed only to see which keys they want; whatever comes of that, a failure too,
+    /// is undone, and they are processed again behind it. Such a try sees the state without what the
+    /// record that waits will change: it must not panic over it.
     fn process(&mut self, record: Record<'_>, out: &mut Outputs<'_>) -> Result<()>;
 }
 
@@ -62,9 +72,13 @@ impl<T: Transform> BatchTransform for PerRecord<T> {
     }
 
     fn process(&mut self, batch: Batch) -> Result<Outcome> {
-        if lookup::any() {
+        if step::has_state() {
+            return self.process_with_state(&batch);
+        }
+        if step::has_tables() {
             return self.process_with_lookups(&batch);
         }
+        let _call = Call::begin(Mode::Plain);
         let view = View::new(&batch);
         let mut out = Outputs::new(&batch, &self.needs);
         for index in 0..batch.offsets.len() {
@@ -80,7 +94,7 @@ impl<T: Transform> PerRecord<T> {
     /// All records, then those again that asked for keys which weren't known, with all of these
     /// fetched at once, until none does.
     fn process_with_lookups(&mut self, batch: &Batch) -> Result<Outcome> {
-        let collecting = Collecting::begin();
+        let call = Call::begin(Mode::Collecting);
         let view = View::new(batch);
         let mut waiting: Vec<usize> = (0..batch.offsets.len()).collect();
         let mut parts = Vec::new();
@@ -89,7 +103,7 @@ impl<T: Transform> PerRecord<T> {
             waiting.retain(|&index| {
                 out.begin(index);
                 let processed = self.transform.process(view.record(index), &mut out);
-                let is_pending = collecting.take_pending();
+                let is_pending = call.take_pending();
                 if is_pending {
                     out.forget();
                 } else {
@@ -98,9 +112,59 @@ impl<T: Transform> PerRecord<T> {
                 is_pending
             });
             parts.push(out.finish());
-            collecting.fetch()?;
+            call.fetch()?;
         }
         Ok(merge(parts, batch))
+    }
+
+    /// All records in their order. Where one asks for keys that aren't known, those behind it are processed only to see which
+    /// keys they want; then all of these are fetched at once, and it goes on from the record that waited. Keys that are put are
+    /// written at the end.
+    fn process_with_state(&mut self, batch: &Batch) -> Result<Outcome> {
+        let call = Call::begin(Mode::Collecting);
+        let view = View::new(batch);
+        let mut out = Outputs::new(batch, &self.needs);
+        let mut done = 0;
+        let mut passes = 0;
+        while done < batch.offsets.len() {
+            done = self.pass(&call, &view, done, &mut out);
+            call.fetch()?;
+            passes += 1;
+            if passes == COLLECTING_PASSES_MAX {
+                call.fetch_at_once();
+            }
+        }
+        call.write()?;
+        Ok(out.finish())
+    }
+
+    /// The records from `first` on; returns the first one that waits, or how many there are.
+    fn pass<'a>(
+        &mut self,
+        call: &Call,
+        view: &'a View<'a>,
+        first: usize,
+        out: &mut Outputs<'_>,
+    ) -> usize {
+        let records = view.batch.offsets.len();
+        let mut waiting = None;
+        for index in first..records {
+            out.begin(index);
+            let processed = self.transform.process(view.record(index), out);
+            if call.take_pending() {
+                waiting = waiting.or(Some(index));
+            }
+            if waiting.is_some() {
+                out.forget();
+                call.undo_puts();
+                continue;
+            }
+            match out.end(processed) {
+                Fate::Stands => call.keep_puts(),
+                Fate::Failed => call.undo_puts(),
+            }
+        }
+        waiting.unwrap_or(records)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tables for a plugin under test: what the pipeline file would grant it, and what they hold.
+//! Tables for a plugin under test: what the pipeline file would grant it, and what they hold. State is shown as tables too.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use crate::Result;
 use crate::batch::Column;
 
-/// A table that a plugin may look up.
-#[derive(Clone, Debug)]
+/// A table that a plugin may look up, or the contents of its state.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     name: String,
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -26,6 +26,44 @@ impl Table {
     pub fn with(mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
         self.entries.insert(key.into(), value.into());
         self
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Option<&[u8]> {
+        self.entries.get(key.as_ref()).map(Vec::as_slice)
+    }
+
+    /// Keys and values as texts, in the order of the keys.
+    ///
+    /// # Panics
+    /// If one of them is not UTF-8.
+    pub fn texts(&self) -> Vec<(&str, &str)> {
+        let text = |bytes| std::str::from_utf8(bytes).expect("it is UTF-8");
+        let entries = self.entries.iter();
+        entries
+            .map(|(key, value)| (text(key), text(value)))
+            .collect()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sets or removes an entry.
+    pub(super) fn change(&mut self, key: &[u8], value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.entries.insert(key.to_owned(), value.to_owned()),
+            None => self.entries.remove(key),
+        };
+    }
+
+    /// As the host answers.
+    pub(super) fn values(&self, keys: &Column) -> Column {
+        let mut values = Column::with_capacity(keys.len(), 0);
+        for key in keys.iter() {
+            values.push(key.and_then(|key| self.get(key)));
+        }
+        values
     }
 }
 
@@ -48,16 +86,18 @@ pub fn open(name: &str) -> Result<Handle> {
 }
 
 pub fn get(handle: &Handle, keys: &Column) -> Column {
-    FETCHES.with_borrow_mut(|fetches| fetches.push(keys.len()));
+    note_fetch(keys);
     GRANTED.with_borrow(|tables| {
         let table = tables.iter().find(|table| table.name == handle.0);
-        let mut values = Column::with_capacity(keys.len(), 0);
-        for key in keys.iter() {
-            let value = key.and_then(|key| table?.entries.get(key));
-            values.push(value.map(Vec::as_slice));
-        }
-        values
+        table
+            .unwrap_or(&Table::new("withdrawn since it was opened"))
+            .values(keys)
     })
+}
+
+/// A call for keys, of a table or of state.
+pub(super) fn note_fetch(keys: &Column) {
+    FETCHES.with_borrow_mut(|fetches| fetches.push(keys.len()));
 }
 
 pub fn is_granted(name: &str) -> bool {

@@ -2,16 +2,29 @@
 //!
 //! `fail`, `trap`, `loop` and `grow` fail in four ways; `drop` drops, `twice` doubles, `odd` and `even` leave by those ports,
 //! `null-key` loses its key, `big N` gets a value of N bytes, `look KEY` gets what the lookup has under that key, or `nothing`;
-//! everything else passes unchanged.
+//! `state …` does what `keeping` says; everything else passes unchanged.
 
-use millstream_plugin::{Lookup, Outputs, Record, Result, Transform, batch::Needs, lookup, plugin};
+mod keeping;
+
+use millstream_plugin::batch::{Batch, BatchTransform, Needs, Outcome};
+use millstream_plugin::{
+    Lookup, Outputs, PerRecord, Record, Result, Transform, config, lookup, plugin,
+};
 use serde::Deserialize;
 
-plugin!(Probe);
+use keeping::Keeping;
 
+plugin!(batch: Probe);
+
+/// The records one by one, behind what is done to a batch as a whole.
 struct Probe {
-    config: Config,
+    keeping: Option<Keeping>,
+    records: PerRecord<Records>,
+}
+
+struct Records {
     lookup: Option<Lookup>,
+    keeping: Option<Keeping>,
 }
 
 #[derive(Deserialize)]
@@ -26,26 +39,41 @@ struct Config {
     trap: bool,
 }
 
-impl Transform for Probe {
+impl BatchTransform for Probe {
+    fn configure(config: &str) -> Result<(Self, Needs)> {
+        let (records, needs) = PerRecord::configure(config)?;
+        let state = config::parse::<Config>(config)?.state;
+        let keeping = state.as_deref().map(Keeping::new);
+        Ok((Self { keeping, records }, needs))
+    }
+
+    fn process(&mut self, batch: Batch) -> Result<Outcome> {
+        if let Some(keeping) = &self.keeping {
+            let values = batch.values.iter().flatten().map(text);
+            let mut words = values.filter_map(|value| value.strip_prefix("state "));
+            words.try_for_each(|words| keeping.break_batch(words))?;
+        }
+        self.records.process(batch)
+    }
+}
+
+impl Transform for Records {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self> {
         assert!(!config.trap, "asked to trap");
-        let lookup = config.lookup.as_deref().map(lookup);
-        Ok(Self { config, lookup })
+        Ok(Self {
+            lookup: config.lookup.as_deref().map(lookup),
+            keeping: config.state.as_deref().map(Keeping::new),
+        })
     }
 
     fn needs(&self) -> Needs {
-        let mut needs = Needs::none().port("odd").port("even");
-        needs.state.extend(self.config.state.clone());
-        needs
+        Needs::none().port("odd").port("even")
     }
 
     fn process(&mut self, record: Record<'_>, out: &mut Outputs<'_>) -> Result<()> {
-        let value = record
-            .value()
-            .and_then(|value| str::from_utf8(value).ok())
-            .unwrap_or("");
+        let value = record.value().map_or("", text);
         match value {
             "fail" => return Err("asked to fail".into()),
             "trap" => panic!("asked to trap"),
@@ -67,20 +95,35 @@ impl Transform for Probe {
             "null-key" => {
                 out.emit().null_key();
             }
-            other => match (other.strip_prefix("big "), other.strip_prefix("look ")) {
-                (Some(bytes), _) => {
-                    out.emit().value(vec![b'x'; bytes.parse()?]);
-                }
-                (None, Some(key)) => {
-                    let lookup = self.lookup.as_ref().ok_or("there is no lookup")?;
-                    match lookup.get(key)? {
-                        Some(found) => out.emit().value(found),
-                        None => out.emit().value("nothing"),
-                    };
-                }
-                (None, None) => out.keep(),
-            },
+            other => return self.with_argument(other, out),
         }
         Ok(())
     }
+}
+
+impl Records {
+    fn with_argument(&self, value: &str, out: &mut Outputs<'_>) -> Result<()> {
+        match value.split_once(' ') {
+            Some(("big", bytes)) => {
+                out.emit().value(vec![b'x'; bytes.parse()?]);
+            }
+            Some(("look", key)) => {
+                let lookup = self.lookup.as_ref().ok_or("there is no lookup")?;
+                match lookup.get(key)? {
+                    Some(found) => out.emit().value(found),
+                    None => out.emit().value("nothing"),
+                };
+            }
+            Some(("state", words)) => {
+                let keeping = self.keeping.as_ref().ok_or("there is no state")?;
+                keeping.process(words, out)?;
+            }
+            _ => out.keep(),
+        }
+        Ok(())
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap_or("")
 }
