@@ -17,5 +17,6 @@ mod pipelines;
 mod queries;
 mod quickstart;
 mod rig_proofs;
+mod states;
 mod telemetry;
 mod tidy;

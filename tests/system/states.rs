@@ -1,0 +1,176 @@
+//! Steps that keep state, on a real Kafka: what they read back, what failures leave of it, and what the next life finds.
+
+use rig::folder::Folder;
+use rig::millstream::Millstream;
+use serde_json::{Value, json};
+
+use crate::pipelines::{
+    WITHIN, dump, run, shared_kafka, start, values, wait_records, wait_worker, write_to,
+    write_values,
+};
+
+/// A pipeline of one step that does to its state what its records ask for.
+fn pipeline(name: &str, on_error: &str) -> String {
+    format!(
+        r#"
+name = "{name}"
+sources.in.topics = ["{name}-in"]
+steps.keep = {{ inputs = ["in"], plugin = "probe", config = {{ state = "totals" }}, state = {{ totals = "sums" }}, on-error = "{on_error}" }}
+sinks.out = {{ inputs = ["keep"], topic = "{name}-out" }}
+"#
+    )
+}
+
+fn topics(name: &str, partitions: u32) {
+    let kafka = shared_kafka();
+    kafka.topic(&format!("{name}-in"), partitions, &[]);
+    kafka.topic(&format!("{name}-out"), 1, &[]);
+}
+
+/// The entries of a map: key and value, by partition and then as they were first put.
+fn entries(life: &mut Millstream, pipeline: &str, map: &str) -> Vec<(String, Value)> {
+    let path = format!("/v1/pipelines/{pipeline}/maps/{map}/entries");
+    let answer = life.wait_get(&path, WITHIN, |answer| answer.status == 200);
+    let list: Value = serde_json::from_str(answer.text()).expect("a list is JSON");
+    let entries = list["entries"].as_array().expect("it has entries");
+    let key = |entry: &Value| entry["key"].as_str().expect("a text").to_owned();
+    entries
+        .iter()
+        .map(|entry| (key(entry), entry["value"].clone()))
+        .collect()
+}
+
+fn lines(key: &str, values: &[&str]) -> String {
+    values
+        .iter()
+        .map(|value| format!("{key}\t{value}\n"))
+        .collect()
+}
+
+#[test]
+fn state_is_read_back_within_an_epoch_and_over_lives() {
+    let (folder, name) = (Folder::new("states"), "counting");
+    topics(name, 2);
+    let (input, output) = (format!("{name}-in"), format!("{name}-out"));
+    let mut life = run(&folder, &pipeline(name, "fail"));
+    let asked = [
+        "state get a",
+        "state count a",
+        "state count a",
+        "state count b",
+        "state remove b",
+        "state get b",
+        "state count a",
+    ];
+    write_values(&folder, &input, &asked);
+    wait_records(&mut life, 7);
+    let expected = ["nothing", "1", "2", "1", "state remove b", "nothing", "3"];
+    assert_eq!(values(&output), expected);
+    // The other task's state is another one.
+    write_to(&folder, &input, "1", &lines("k", &["state count a"; 2]));
+    wait_records(&mut life, 9);
+    assert_eq!(values(&output)[7..], ["1", "2"]);
+    let held = [("a".into(), json!(3)), ("a".into(), json!(2))];
+    assert_eq!(entries(&mut life, name, "sums"), held);
+    life.kill();
+
+    write_values(&folder, &input, &["state count a", "state get b"]);
+    let mut life = run(&folder, &pipeline(name, "fail"));
+    wait_records(&mut life, 2);
+    assert_eq!(values(&output)[9..], ["4", "nothing"]);
+    assert!(life.terminate(WITHIN).success());
+
+    // What was put under one key in an epoch is one change, in the partition of the task.
+    let changes = dump("counting.sums.changelog");
+    let of = |partition: u64, key: &str| {
+        let here = changes
+            .iter()
+            .filter(|change| change["partition"] == partition);
+        here.filter(|change| change["key"] == key).count()
+    };
+    assert!((1..=5).contains(&of(0, "a")), "{changes:?}");
+    assert!((1..=2).contains(&of(1, "a")), "{changes:?}");
+}
+
+#[test]
+fn what_fails_leaves_nothing_in_state() {
+    let (folder, name) = (Folder::new("states"), "failing");
+    topics(name, 1);
+    let (input, output) = (format!("{name}-in"), format!("{name}-out"));
+    let asked = [
+        "state put a 1",
+        "state fail a 2",
+        "state get a",
+        "state trap-after-put a 3",
+        "state get a",
+        "state fail-after-put a 4",
+        "state get a",
+        "state put-null-key",
+        "state put-large a 2000000",
+        "state get a",
+    ];
+    write_values(&folder, &input, &asked);
+    let mut life = run(&folder, &pipeline(name, "skip"));
+    let worker = wait_records(&mut life, 10);
+    assert_eq!(values(&output), ["state put a 1", "1", "1", "1", "1"]);
+    assert_eq!(worker["failures"]["step \"keep\""], 5);
+    life.wait_line("state \"sums\" is changed under a null key", WITHIN);
+    let large = "the change of key \"a\" in state \"sums\" has 2000129 bytes as Kafka may frame it";
+    life.wait_line(large, WITHIN);
+    assert_eq!(entries(&mut life, name, "sums"), [("a".into(), json!(1))]);
+    assert!(life.terminate(WITHIN).success());
+}
+
+/// The step sees all of a batch in one call; what stands behind the record that stops the task comes again and is counted then.
+#[test]
+fn what_comes_behind_a_record_that_stops_its_task_is_not_counted_yet() {
+    let (folder, name) = (Folder::new("states"), "stopping");
+    topics(name, 1);
+    let (input, output) = (format!("{name}-in"), format!("{name}-out"));
+    let asked = [
+        "state count a",
+        "state count a",
+        "state fail a 9",
+        "state count a",
+        "state count a",
+    ];
+    write_values(&folder, &input, &asked);
+    let mut life = run(&folder, &pipeline(name, "fail"));
+    wait_worker(&mut life, |worker| worker["stopped"] != json!([]));
+    wait_records(&mut life, 2);
+    assert_eq!(values(&output), ["1", "2"]);
+    assert_eq!(entries(&mut life, name, "sums"), [("a".into(), json!(2))]);
+    life.kill();
+    let mut life = run(&folder, &pipeline(name, "skip"));
+    wait_records(&mut life, 3);
+    assert_eq!(values(&output), ["1", "2", "3", "4"]);
+    assert_eq!(entries(&mut life, name, "sums"), [("a".into(), json!(4))]);
+    assert!(life.terminate(WITHIN).success());
+}
+
+#[test]
+fn state_that_does_not_fit_is_refused() {
+    let (folder, name) = (Folder::new("states"), "unfit");
+    topics(name, 2);
+    let refused = |text: &str, expected: &str| {
+        let mut life = start(&folder, text);
+        life.wait_line(expected, WITHIN);
+        assert_eq!(life.wait_exit(WITHIN).code(), Some(2));
+    };
+    let text = pipeline(name, "fail");
+    let ungiven = text.replace(", state = { totals = \"sums\" }", "");
+    refused(&ungiven, "the plugin needs state \"totals\"");
+    let compacted = "cleanup.policy=compact";
+    let kafka = shared_kafka();
+    kafka.topic("unfit.sums.changelog", 2, &[]);
+    let words = "steps.keep.state: changelog \"unfit.sums.changelog\" has cleanup.policy=delete: entries would be lost";
+    refused(&text, words);
+    kafka.topic("unfit.wide.changelog", 3, &[compacted]);
+    let words = "steps.keep.state: changelog \"unfit.wide.changelog\" has 3 partitions, but the sources have 2";
+    refused(&text.replace("\"sums\"", "\"wide\""), words);
+    kafka.topic("unfit.keyed.stream", 3, &[]);
+    let streamed = format!("{text}\n[streams.keyed]\ninputs = [\"keep\"]\n");
+    let words =
+        "streams.keyed: topic \"unfit.keyed.stream\" has 3 partitions, but \"unfit-in\" has 2";
+    refused(&streamed.replace("\"sums\"", "\"fine\""), words);
+}
