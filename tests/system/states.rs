@@ -174,3 +174,54 @@ fn state_that_does_not_fit_is_refused() {
         "streams.keyed: topic \"unfit.keyed.stream\" has 3 partitions, but \"unfit-in\" has 2";
     refused(&streamed.replace("\"sums\"", "\"fine\""), words);
 }
+
+/// Entries enough that restoring them would take a while: the one who takes over has them.
+#[test]
+fn a_standby_takes_over_with_its_copy() {
+    const KEYS: usize = 50_000;
+    let (folder, name) = (Folder::new("states"), "standby");
+    topics(name, 2);
+    let (input, output) = (format!("{name}-in"), format!("{name}-out"));
+    let put: String = (0..KEYS)
+        .map(|key| format!("k\tstate put key-{key} {key}\n"))
+        .collect();
+    write_to(&folder, &input, "0", &put);
+    write_to(&folder, &input, "1", &put);
+    let text = format!("standby = 1\n{}", pipeline(name, "fail"));
+    let mut first = run(&folder, &text);
+    wait_records(&mut first, 2 * KEYS as u64);
+    let arguments = [
+        "run",
+        &folder.join("pipeline.toml").display().to_string(),
+        "--instance",
+        "b",
+        "--http",
+        "127.0.0.1:0",
+    ];
+    let mut second = Millstream::spawn(&folder.join("second.log"), &arguments);
+    second.wait_line("standby copies of partitions: 0", WITHIN);
+    first.wait_line("standby copies of partitions: 1", WITHIN);
+    second.wait_get("/metrics", WITHIN, |answer| {
+        let mut lines = answer.text().lines();
+        lines.any(|line| {
+            line.starts_with("millstream_map_standby_partitions{") && line.ends_with(" 1")
+        })
+    });
+    // What changes from now on goes into the copy too.
+    write_to(&folder, &input, "0", "k\tstate put key-7 changed\n");
+    wait_records(&mut first, 2 * KEYS as u64 + 1);
+    first.kill();
+    second.wait_line(
+        "1 map partitions are taken over from standby copies",
+        WITHIN,
+    );
+    write_to(
+        &folder,
+        &input,
+        "0",
+        "k\tstate get key-7\nk\tstate get key-8\nk\tstate count key-9\n",
+    );
+    wait_records(&mut second, 3);
+    assert_eq!(values(&output)[2 * KEYS + 1..], ["changed", "8", "10"]);
+    assert!(second.terminate(WITHIN).success());
+}

@@ -16,6 +16,7 @@ use millstream_engine::state::restore::{MapPartition, Phase};
 use crate::cluster::{Read, Reader};
 use crate::directory::{MapPlace, SharedPartition};
 use crate::map_memory::MapMemory;
+use crate::standby::Standbys;
 
 /// How long a partition that has something to read may stand still before its reading is begun again. librdkafka has been seen to
 /// fetch nothing after an outage, for minutes; an open transaction of somebody else may hold it up too, and then nothing is lost.
@@ -41,6 +42,10 @@ pub struct Changelogs<R> {
     rebuild_due: Instant,
     /// Partitions that have something to read, and when that began or they last moved.
     behind: BTreeMap<MapPlace, Instant>,
+    /// Whether what is held never counts as restored.
+    follows: bool,
+    /// What the process keeps copies of, for this to take.
+    standbys: Option<Arc<Standbys>>,
 }
 
 impl<R: Reader> Changelogs<R> {
@@ -54,16 +59,30 @@ impl<R: Reader> Changelogs<R> {
             broken: Vec::new(),
             rebuild_due: Instant::now(),
             behind: BTreeMap::new(),
+            follows: false,
+            standbys: None,
         }
+    }
+
+    /// The same, taking copies that there are instead of beginning anew.
+    pub fn with_standbys(mut self, standbys: &Arc<Standbys>) -> Self {
+        self.standbys = Some(Arc::clone(standbys));
+        self
     }
 
     /// Takes these map partitions. To be called after the stable offsets of the inputs were read. Can be called again after an
     /// error.
     pub fn take(&mut self, places: &[MapPlace]) -> Result<(), String> {
         let mut held = BTreeMap::new();
+        let mut warm = 0;
         for &place in places {
             let (start, end) = self.bounds(place)?;
-            held.insert(place, self.partition(place, start, end));
+            let copy = self.copy_of(place);
+            warm += usize::from(copy.is_some());
+            held.insert(place, self.partition(place, copy, (start, end)));
+        }
+        if warm > 0 {
+            tracing::info!("{warm} map partitions are taken over from standby copies");
         }
         self.held = held;
         self.assign()?;
@@ -75,6 +94,30 @@ impl<R: Reader> Changelogs<R> {
         let behind = self.held.iter().filter(|(_, shared)| restoring(shared));
         self.behind = behind.map(|(&place, _)| (place, now)).collect();
         Ok(())
+    }
+
+    /// Takes these map partitions to fold them as long as they are held: they never count as restored. Can be called again after an
+    /// error.
+    pub fn follow(&mut self, places: &[MapPlace]) -> Result<(), String> {
+        let mut held = BTreeMap::new();
+        for &place in places {
+            let (start, end) = self.bounds(place)?;
+            let kept = self.held.get(&place);
+            let kept = kept.filter(|shared| (start..=end).contains(&read(shared).position()));
+            let anew = || self.memory.partition(place.0, start, i64::MAX);
+            let shared = kept.map_or_else(|| Arc::new(RwLock::new(anew())), Arc::clone);
+            held.insert(place, shared);
+        }
+        self.held = held;
+        self.follows = true;
+        self.assign()
+    }
+
+    /// Has nothing to do any more with partitions that aren't wanted.
+    pub fn retain(&mut self, wanted: impl Fn(&MapPlace) -> bool) {
+        self.held.retain(|place, _| wanted(place));
+        self.behind.retain(|place, _| wanted(place));
+        self.broken.retain(|place| wanted(place));
     }
 
     /// A change of this partition was committed: if it is held here, it will come.
@@ -102,6 +145,7 @@ impl<R: Reader> Changelogs<R> {
     fn rebuild(&mut self) -> Result<(), String> {
         for &place in &self.broken {
             let (start, end) = self.bounds(place)?;
+            let end = if self.follows { i64::MAX } else { end };
             if let Some(shared) = self.held.get(&place) {
                 *write(shared) = self.memory.partition(place.0, start, end);
             }
@@ -116,14 +160,23 @@ impl<R: Reader> Changelogs<R> {
         self.reader.bounds(&self.topics[map.0], partition)
     }
 
-    fn partition(&self, place: MapPlace, start: i64, end: i64) -> SharedPartition {
-        if let Some(parked) = self.parked.get(&place) {
-            let mut partition = write(parked);
+    fn copy_of(&self, place: MapPlace) -> Option<SharedPartition> {
+        self.standbys.as_ref()?.claim(place)
+    }
+
+    fn partition(
+        &self,
+        place: MapPlace,
+        copy: Option<SharedPartition>,
+        (start, end): (i64, i64),
+    ) -> SharedPartition {
+        if let Some(parked) = copy.or_else(|| self.parked.get(&place).cloned()) {
+            let mut partition = write(&parked);
             // A changelog that was made anew, or cut further than we had read, has to be read from its start.
             if (start..=end).contains(&partition.position()) {
                 partition.resume(end);
                 drop(partition);
-                return Arc::clone(parked);
+                return parked;
             }
         }
         Arc::new(RwLock::new(self.memory.partition(place.0, start, end)))

@@ -23,6 +23,7 @@ use crate::query::{Served, Server};
 use crate::replicated::{self, Replicated};
 use crate::restoring::Restoring;
 use crate::seat_lock::{LockError, SeatLock};
+use crate::standby::{Standby, Wanted};
 use crate::status::{self, SharedStatus};
 use crate::tables::Tables;
 use crate::topics::{self, Topics, TopicsError};
@@ -161,9 +162,18 @@ pub fn run_on<C: Cluster>(
         partitions_of: topics.partitions_of.clone(),
         directory: Arc::default(),
         memory: Arc::new(MapMemory::new(&pipeline, config.memory, draw(), draw())),
+        standbys: Arc::default(),
         workers: control.workers.clone(),
     };
     let mut replicated = start_replicated(cluster, &served)?;
+    let wanted = Wanted {
+        copies: config.standby,
+        workers: options.workers,
+        partitions: topics.map_partitions,
+        pipeline: Arc::clone(&pipeline),
+    };
+    let standby = Standby::start(cluster, wanted, &served.memory, &served.standbys);
+    let standby = standby.map_err(|why| Failure::Worker(WorkerError::Failed(why)))?;
     let workers = start_workers(&outlet, producers, &served, &topics, steps, stop)?;
     let purging = purge::start(cluster, &pipeline, &control.workers, stop);
     purging.map_err(|source| Failure::System {
@@ -177,6 +187,7 @@ pub fn run_on<C: Cluster>(
     })?;
     tracing::info!("listening on http://{}", server.address);
     let ended = watch(workers, &directory, &mut replicated, stop);
+    drop(standby);
     drop(replicated);
     ended
 }
@@ -253,6 +264,7 @@ fn start_workers<C: Cluster>(
             tables: Arc::clone(&tables),
             directory: Arc::<Directory>::clone(&served.directory),
             memory: Arc::clone(&served.memory),
+            standbys: Arc::clone(&served.standbys),
             status: Arc::clone(status),
             stop: Arc::clone(stop),
         };

@@ -27,6 +27,7 @@ use crate::map_memory::MapMemory;
 use crate::outlet::{OpenError, Outlet};
 use crate::reporter::Reporter;
 use crate::running::Running;
+use crate::standby::Standbys;
 use crate::status::{Phase, SharedStatus};
 use crate::tables::Tables;
 use crate::wasm::{StepPlugin, Steps};
@@ -54,6 +55,7 @@ pub struct Seat<C> {
     pub outlet: Outlet<C>,
     pub directory: Arc<Directory>,
     pub memory: Arc<MapMemory>,
+    pub standbys: Arc<Standbys>,
     pub status: SharedStatus,
     pub stop: Arc<AtomicBool>,
 }
@@ -153,7 +155,10 @@ impl<C: Cluster> Loop<C> {
         Ok(Self {
             engine: Worker::new(seat.setup.clone()),
             consumer,
-            changelogs: reader.map(|reader| Changelogs::new(reader, changelogs, memory)),
+            changelogs: reader.map(|reader| {
+                let changelogs = Changelogs::new(reader, changelogs, memory);
+                changelogs.with_standbys(&seat.standbys)
+            }),
             awaited: None,
             running,
             began: Instant::now(),

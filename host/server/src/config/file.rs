@@ -18,6 +18,9 @@ use super::value::{Keys, Section, Walk};
 
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 
+/// A copy costs as much memory as what it is a copy of.
+const STANDBYS_MAX: u32 = 3;
+
 /// Each change of a map is parsed for all of them at once.
 const INDEXES_MAX: usize = 16;
 
@@ -33,6 +36,7 @@ const ROOT: Keys = Keys {
         "sinks",
         "maps",
         "memory",
+        "standby",
     ],
     planned: &[],
 };
@@ -79,6 +83,8 @@ pub(super) struct File {
     pub maps: Vec<Map>,
     /// In bytes.
     pub memory: Option<usize>,
+    /// Warm copies of each map partition, in other instances.
+    pub standby: u32,
 }
 
 pub(super) struct Source {
@@ -187,6 +193,10 @@ pub(super) fn read<'d>(
         sinks: walk.named_tables(&root, "sinks", Walk::sink),
         maps: walk.named_tables(&root, "maps", Walk::map),
         memory: root.get("memory").and_then(|entry| walk.memory(&entry)),
+        standby: root
+            .get("standby")
+            .and_then(|entry| walk.count(&entry, STANDBYS_MAX))
+            .unwrap_or(0),
     }
 }
 

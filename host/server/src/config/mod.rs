@@ -54,6 +54,8 @@ pub struct Config {
     pub outside: Outside,
     /// What all maps may take in this process, in bytes, where the file says it.
     pub memory: Option<usize>,
+    /// How many other instances keep a copy of each map partition.
+    pub standby: u32,
     /// What stands in the file to no effect, by line.
     pub warnings: Vec<Problem>,
     /// SHA-256 of the file's text.
@@ -182,6 +184,7 @@ pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Config, U
         steps: steps.collect(),
         outside,
         memory: resolved.memory,
+        standby: resolved.standby,
         warnings: resolved.warnings,
         digest: Sha256::digest(text).into(),
     })

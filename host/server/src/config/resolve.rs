@@ -19,6 +19,7 @@ pub(super) struct Resolved {
     /// Parallel to `pipeline.steps`: the plugin's index in [`used_plugins`], and the step's configuration as a JSON object.
     pub steps: Vec<(usize, String)>,
     pub memory: Option<usize>,
+    pub standby: u32,
     pub warnings: Vec<Problem>,
 }
 
@@ -63,6 +64,7 @@ pub(super) fn resolve(
         pipeline: graph.pipeline(file)?,
         steps: step_configs(file, &graph.order)?,
         memory: file.memory,
+        standby: file.standby,
         warnings,
     })
 }

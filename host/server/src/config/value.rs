@@ -263,6 +263,20 @@ impl Walk<'_, '_> {
         Some(bytes)
     }
 
+    pub fn count(&mut self, entry: &Entry<'_>, most: u32) -> Option<u32> {
+        let DeValue::Integer(number) = entry.value else {
+            self.expected(&entry.place, "a whole number", entry.value, None);
+            return None;
+        };
+        let count = u32::from_str_radix(number.as_str(), number.radix()).ok();
+        let count = count.filter(|count| *count <= most);
+        if count.is_none() {
+            let message = format!("is not a number from 0 to {most}");
+            self.findings.problem(&entry.place, message);
+        }
+        count
+    }
+
     pub fn pointer(&mut self, text: &Placed<String>) -> Option<Pointer> {
         let pointer = Pointer::parse(&text.value);
         if let Err(why) = &pointer {

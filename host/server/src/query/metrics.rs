@@ -7,6 +7,7 @@ use std::fmt::Error;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use millstream_engine::pipeline::MapId;
 use millstream_engine::state::restore::Phase;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -49,6 +50,7 @@ struct Scrape {
 struct MapFigures {
     name: String,
     partitions: u64,
+    standbys: u64,
     restoring: u64,
     offsets_left: u64,
     entries: u64,
@@ -63,8 +65,10 @@ impl Scrape {
             worker.lock().expect("nobody panics with it held").clone()
         };
         let mut maps: Vec<MapFigures> = Vec::new();
-        maps.extend(pipeline.maps.iter().map(|map| MapFigures {
+        let named = pipeline.maps.iter().enumerate();
+        maps.extend(named.map(|(id, map)| MapFigures {
             name: map.name.clone(),
+            standbys: served.standbys.count(MapId(id)) as u64,
             ..MapFigures::default()
         }));
         for ((map, _), partition) in served.directory.all() {
@@ -302,7 +306,13 @@ impl Scrape {
     fn encode_maps(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
         let help = "Partitions of the map held here.";
         out.gauges("map_partitions", help, &self.by_map(|map| map.partitions))?;
-        let help = "Of them, how many are being restored.";
+        let help = "Partitions of the map that a copy is kept of here, for when their owner goes.";
+        out.gauges(
+            "map_standby_partitions",
+            help,
+            &self.by_map(|map| map.standbys),
+        )?;
+        let help = "Of the partitions held, how many are being restored.";
         out.gauges(
             "map_restoring_partitions",
             help,

@@ -34,6 +34,7 @@ use serde_json::json;
 use self::connection::Connections;
 use crate::directory::Directory;
 use crate::map_memory::MapMemory;
+use crate::standby::Standbys;
 use crate::status::SharedStatus;
 
 /// What queries are answered from.
@@ -48,6 +49,7 @@ pub struct Served {
     pub partitions_of: Vec<u32>,
     pub directory: Arc<Directory>,
     pub memory: Arc<MapMemory>,
+    pub standbys: Arc<Standbys>,
     /// By worker.
     pub workers: Vec<SharedStatus>,
 }
