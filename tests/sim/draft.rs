@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_engine::commit::ledger::Ledger;
 use millstream_engine::pipeline::{
     From, Grant, Guarantee, Input, Kept, Map, MapId, OnError, Pipeline, Sink, Source, SourceId,
     SourceTopic, Start, Step, StepId, Target,
@@ -50,6 +51,7 @@ impl Draft {
             instance: "sim".into(),
             worker: 0,
             run: RUN,
+            ledger: Ledger::default(),
         })
     }
 

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use goldenscript::{Context, Runner};
+use millstream_engine::commit::ledger::Ledger;
 use millstream_engine::commit::token::Token;
 use millstream_engine::commit::verdict::{Sends, Verdict};
 use millstream_engine::pipeline::{OnError, TopicId};
@@ -487,7 +488,7 @@ fn metadata(instance: &str, number: u64) -> String {
         run: RUN,
         number,
     };
-    token.to_metadata()
+    token.to_metadata(&Ledger::default())
 }
 
 fn judge(word: &str, why: Option<&str>, sends: Option<&str>) -> Result<Verdict, Box<dyn Error>> {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::commit::ledger::Ledger;
 use crate::commit::machine::{self, Action, Reason, Resolution, State};
 use crate::commit::token::Token;
 use crate::commit::verdict::Verdict;
@@ -34,6 +35,8 @@ pub struct Setup {
     pub worker: u32,
     /// A random number, another one in each life.
     pub run: u64,
+    /// The changelogs of the pipeline's maps.
+    pub ledger: Ledger,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -567,7 +570,10 @@ impl Worker {
         if self.closing.is_empty() {
             self.closing = self.held().collect();
         }
-        (self.closing.clone(), self.token.to_metadata())
+        (
+            self.closing.clone(),
+            self.token.to_metadata(&self.setup.ledger),
+        )
     }
 
     /// Everything counted since the start, without the open epoch.
