@@ -2,12 +2,13 @@
 //!
 //! `MILLSTREAM_TEST_EVENTS` sets how many events each test takes; `cargo xtask prove` runs a million.
 
+use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rig::folder::Folder;
 use rig::kafka::{Kafka, Options};
-use rig::millstream::Millstream;
+use rig::millstream::{self, Millstream};
 use rig::proxy::{self, Proxy, Then, When};
 use rig::{judge, ports};
 
@@ -95,7 +96,19 @@ impl Stage {
         self.events += more;
     }
 
+    /// So many more, at this rate, from now on.
+    fn feed(&mut self, count: u64, rate: u64) {
+        let generate = self.generation(self.events, count, Some(rate));
+        self.feed = Some(std::thread::spawn(generate));
+        self.events += count;
+    }
+
     fn spawn(&mut self, instance: &str, interval: &str) -> Millstream {
+        self.spawn_at(instance, interval, 0)
+    }
+
+    /// The same with HTTP at this port.
+    fn spawn_at(&mut self, instance: &str, interval: &str, port: u16) -> Millstream {
         self.lives += 1;
         let file = self.folder.write(
             "pipeline.toml",
@@ -111,7 +124,7 @@ impl Stage {
                 "--instance",
                 instance,
                 "--http",
-                "127.0.0.1:0",
+                &format!("127.0.0.1:{port}"),
             ],
         )
     }
@@ -358,4 +371,84 @@ fn exactly_once_when_the_answer_to_a_commit_is_lost() {
         "too few epochs for the test to mean anything"
     );
     stage.judge(&[&life]);
+}
+
+/// By partition.
+fn offsets(instance: &Millstream) -> BTreeMap<u64, u64> {
+    let workers = workers(instance.get("/v1/status").text());
+    let held = workers
+        .iter()
+        .filter_map(|worker| worker["partitions"].as_array())
+        .flatten();
+    held.map(|partition| {
+        let number = |field: &str| partition[field].as_u64().expect("a number");
+        (number("partition"), number("committed_offset"))
+    })
+    .collect()
+}
+
+/// SIGTERM keeps the seat: a process that comes back in time finds its partitions where they were. Drained, it leaves them to others at
+/// once.
+#[test]
+fn exactly_once_over_a_restart_that_moves_nothing_and_a_drain_that_moves_all() {
+    let mut stage = Stage::full(Kafka::start());
+    let mut first = stage.spawn("a", "200ms");
+    first.wait_ready(READY);
+    let port = ports::free(&[0]);
+    let mut second = stage.spawn_at("b", "200ms", port);
+    second.wait_ready(READY);
+    let half = PARTITIONS as usize / 2;
+    wait("half of the partitions each", READY, || {
+        offsets(&first).len() == half && offsets(&second).len() == half
+    });
+    stage.feed(events(), events() / 25);
+    let (held, lines) = (offsets(&second), first.lines().len());
+    wait("epochs of both", READY, || {
+        let moved = |before: &BTreeMap<u64, u64>, now: &BTreeMap<u64, u64>| {
+            before.iter().all(|(at, offset)| now.get(at) > Some(offset))
+        };
+        moved(&held, &offsets(&second)) && epochs(&first) > 0
+    });
+
+    let stopped = Instant::now();
+    assert!(second.terminate(READY).success());
+    let mut second = stage.spawn_at("b", "200ms", port);
+    second.wait_ready(READY);
+    println!("restarted within {:.1?}", stopped.elapsed());
+    assert!(offsets(&second).keys().eq(held.keys()));
+    let moved = |line: &&String| line.contains("assigned:") || line.contains("given up");
+    let said = first.lines();
+    assert_eq!(said[lines..].iter().find(moved), None, "partitions moved");
+    wait("an epoch of the second", READY, || epochs(&second) > 0);
+
+    let before = offsets(&second);
+    let file = stage.folder.join("pipeline.toml").display().to_string();
+    let drain = |instance: &str| millstream::run(&["drain", &file, "--instance", instance]);
+    let asked = Instant::now();
+    let output = drain("b");
+    let drained = asked.elapsed();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && text.contains("is drained"),
+        "{output:?}"
+    );
+    wait("epochs of all partitions", READY, || {
+        let now = offsets(&first);
+        before.iter().all(|(at, offset)| now.get(at) > Some(offset))
+    });
+    println!(
+        "drained in {drained:.1?}; the other one had committed epochs of all partitions {:.1?} after it was asked for",
+        asked.elapsed()
+    );
+    assert!(
+        asked.elapsed() < Duration::from_secs(7),
+        "as slow as a session time-out"
+    );
+    assert!(second.wait_exit(READY).success());
+    let output = drain("b");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("no such process runs on this host"), "{text}");
+    stage.wait_done(&[&first]);
+    stage.judge(&[&first]);
 }

@@ -17,6 +17,7 @@ mod pipelines;
 mod queries;
 mod quickstart;
 mod rig_proofs;
+mod routing;
 mod states;
 mod telemetry;
 mod tidy;

@@ -225,3 +225,41 @@ fn a_standby_takes_over_with_its_copy() {
     assert_eq!(values(&output)[2 * KEYS + 1..], ["changed", "8", "10"]);
     assert!(second.terminate(WITHIN).success());
 }
+
+/// A key that hashes to one partition and stands in the other is found; one that stands in both is nobody's to choose.
+#[test]
+fn every_partition_is_asked_for_a_key_of_state() {
+    let (folder, name) = (Folder::new("states"), "asking");
+    topics(name, 2);
+    let input = format!("{name}-in");
+    let asked = ["state put both 0", "state put a 0", "state put b 0"];
+    write_to(&folder, &input, "0", &lines("k", &asked));
+    let asked = ["state put both 1", "state put c 1", "state put d 1"];
+    write_to(&folder, &input, "1", &lines("k", &asked));
+    let mut life = run(&folder, &pipeline(name, "fail"));
+    wait_records(&mut life, 6);
+    let get = |life: &Millstream, key: &str| {
+        let answer = life.get(&format!("/v1/pipelines/{name}/maps/sums/entries/{key}"));
+        let partition = answer.header("millstream-partition").unwrap_or_default();
+        (
+            answer.status,
+            partition.to_owned(),
+            answer.text().to_owned(),
+        )
+    };
+    for (key, partition) in [("a", "0"), ("b", "0"), ("c", "1"), ("d", "1")] {
+        let found = (200, partition.to_owned(), partition.to_owned());
+        assert_eq!(get(&life, key), found);
+    }
+    let (status, partitions, error) = get(&life, "both");
+    assert_eq!((status, partitions.as_str()), (409, "0,1"));
+    assert!(error.contains("?partition=N"), "{error}");
+    let found = (200, "1".to_owned(), "1".to_owned());
+    assert_eq!(get(&life, "both?partition=1"), found);
+    assert_eq!(get(&life, "a?partition=1").0, 404);
+    assert_eq!(get(&life, "a?partition=2").0, 400);
+    assert_eq!(get(&life, "a?part=1").0, 400);
+    let (status, partitions, _) = get(&life, "neither");
+    assert_eq!((status, partitions.as_str()), (404, "0,1"));
+    assert!(life.terminate(WITHIN).success());
+}

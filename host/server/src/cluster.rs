@@ -37,8 +37,22 @@ pub trait Cluster: Clone + Debug + Send + Sync + 'static {
         self.seat_of(self.instance(), worker)
     }
 
+    /// The same, with members that say to the group that this process answers queries at this address, `host:port`.
+    #[must_use]
+    fn answering_at(&self, address: &str) -> Self;
+
+    /// Who is in the group right now, and holds what. Asks the brokers, and waits for them.
+    fn group(&self) -> Result<Group, String>;
+
     /// Seats of other instances that are in the group right now.
-    fn others(&self) -> Result<BTreeSet<String>, String>;
+    fn others(&self) -> Result<BTreeSet<String>, String> {
+        // Whoever else reads in the group under a name of its own has no seat.
+        let others = self.group()?.members.into_iter().filter(|member| {
+            let instance = instance_of(&member.seat, self.pipeline());
+            instance.is_some_and(|instance| instance != self.instance())
+        });
+        Ok(others.map(|member| member.seat).collect())
+    }
 
     fn admin(&self) -> Result<Self::Admin, AdminError>;
 
@@ -54,6 +68,51 @@ pub trait Cluster: Clone + Debug + Send + Sync + 'static {
     ) -> Result<Self::Producer, String>;
 
     fn reader(&self) -> Result<Self::Reader, String>;
+}
+
+/// The consumer group as the brokers see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// Every member knows what it has been given. Otherwise who holds what is being settled, and nothing is said of it.
+    pub is_settled: bool,
+    pub members: Vec<GroupMember>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    pub seat: String,
+    /// Where its process answers queries, if it says so.
+    pub address: Option<String>,
+    /// Topics and partitions.
+    pub partitions: Vec<(String, u32)>,
+}
+
+impl GroupMember {
+    /// What a member is called in the group: its seat, and behind a sign that no seat has, where it answers queries.
+    pub fn client_id(seat: &str, address: Option<&str>) -> String {
+        address.map_or_else(|| seat.to_owned(), |address| format!("{seat}@{address}"))
+    }
+
+    pub fn of(client_id: &str, partitions: Vec<(String, u32)>) -> Self {
+        let (seat, address) = match client_id.split_once('@') {
+            Some((seat, address)) => (seat, Some(address.to_owned())),
+            None => (client_id, None),
+        };
+        Self {
+            seat: seat.to_owned(),
+            address,
+            partitions,
+        }
+    }
+}
+
+/// The instance that a seat of this pipeline belongs to; none where it is no seat of it.
+pub fn instance_of<'a>(seat: &'a str, pipeline: &str) -> Option<&'a str> {
+    let (instance, worker) = seat
+        .strip_prefix(pipeline)?
+        .strip_prefix('.')?
+        .rsplit_once('.')?;
+    worker.parse::<u32>().is_ok().then_some(instance)
 }
 
 /// A worker's seat in the consumer group: records in, positions and offsets out, and what the group wants.
@@ -117,6 +176,9 @@ pub trait Member {
 
     /// Commits outside of any transaction.
     fn commit(&self, offsets: &[(TopicPartition, i64)], metadata: &str) -> Result<(), String>;
+
+    /// Gives the seat back: others get the partitions at once, not after the session time-out. To be called last, with nothing open.
+    fn leave(&mut self) -> Result<(), String>;
 }
 
 /// A record that was consumed, lent during a poll.
@@ -314,4 +376,35 @@ pub enum AdminError {
     Refused(String),
     #[error("the process was asked to end")]
     Stopped,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_id_says_seat_and_address() {
+        let check = |seat: &str, address: Option<&str>| {
+            let member = GroupMember::of(&GroupMember::client_id(seat, address), Vec::new());
+            assert_eq!(
+                (member.seat.as_str(), member.address.as_deref()),
+                (seat, address)
+            );
+        };
+        check("users.a.0", None);
+        check("users.a.0", Some("127.0.0.1:8080"));
+        check("users.a.b.12", Some("[::1]:8080"));
+    }
+
+    #[test]
+    fn a_seat_says_its_instance() {
+        let check =
+            |seat: &str, expected| assert_eq!(instance_of(seat, "users"), expected, "{seat}");
+        check("users.a.0", Some("a"));
+        check("users.a.b.12", Some("a.b"));
+        check("users.a.x", None);
+        check("users.0", None);
+        check("users-too.a.0", None);
+        check("rdkafka", None);
+    }
 }

@@ -281,6 +281,7 @@ pub fn clients(config: &Config, instance: &str) -> Result<Clients, Problems> {
         guarantee: pipeline.guarantee,
         interval: pipeline.interval,
         properties: properties(&config.outside),
+        address: None,
     };
     match clients.properties.unusable() {
         Some(why) => Err(config.problem(&["kafka"], why).into()),

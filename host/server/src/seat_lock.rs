@@ -1,14 +1,33 @@
 //! An instance's name on this host, held as long as the process lives: two processes of one name would fence each other. The file
-//! also remembers how many workers the instance had, so that the next life can end what each of them left open.
+//! also remembers how many workers the instance had, so that the next life can end what each of them left open, and which process has
+//! the lock: `millstream drain` asks that one to end.
+//!
+//! Its lines: how many workers; the id of the process, or [`DRAINED`] once that has left the group for good.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+/// Written by a process that has committed everything, left the group, and is about to end.
+const DRAINED: &str = "drained";
 
 #[derive(Debug)]
 pub struct SeatLock {
     file: File,
+    workers: u32,
+}
+
+/// Who has an instance's name on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Its id.
+    Process(u32),
+    /// One that has not written its id.
+    Unknown,
+    None,
+    /// Nobody any more; who had it last left the group.
+    Drained,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -34,50 +53,98 @@ impl SeatLock {
             source,
         };
         std::fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
-        // The same pipeline may run on two clusters.
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-        let cluster: String = bootstrap.chars().map(plain).take(60).collect();
-        let path = folder.join(format!("{pipeline}.{instance}.{cluster}.lock"));
+        let path = folder.join(file_name(pipeline, instance, bootstrap));
         let opened = File::options()
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
             .open(&path);
-        let file = opened.map_err(|source| failed(&path, source))?;
+        let mut file = opened.map_err(|source| failed(&path, source))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
-            Err(TryLockError::WouldBlock) => Err(LockError::Runs {
-                instance: instance.into(),
-                path,
-            }),
-            Err(TryLockError::Error(source)) => Err(failed(&path, source)),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockError::Runs {
+                    instance: instance.into(),
+                    path,
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(&path, source)),
         }
+        let workers = lines(&mut file).map_or(0, |[workers, _]| workers.parse().unwrap_or(0));
+        let mut lock = Self { file, workers };
+        lock.write(&std::process::id().to_string());
+        Ok(lock)
+    }
+
+    /// Looks who has the name. For as long as that takes, nobody else can take it.
+    pub fn holder(pipeline: &str, instance: &str, bootstrap: &str) -> Result<Holder, LockError> {
+        let path = folder().join(file_name(pipeline, instance, bootstrap));
+        let failed = |source| LockError::File {
+            path: path.clone(),
+            source,
+        };
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Holder::None),
+            opened => opened.map_err(failed)?,
+        };
+        let is_held = match file.try_lock_shared() {
+            Ok(()) => false,
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        };
+        let [_, who] = lines(&mut file).map_err(failed)?;
+        Ok(match (is_held, who.parse()) {
+            (true, Ok(process)) => Holder::Process(process),
+            (true, Err(_)) => Holder::Unknown,
+            (false, _) if who == DRAINED => Holder::Drained,
+            (false, _) => Holder::None,
+        })
     }
 
     /// How many workers the last life had, if that is known.
-    pub fn workers_before(&mut self) -> u32 {
-        let mut text = String::new();
-        let read = self
-            .file
-            .rewind()
-            .and_then(|()| self.file.read_to_string(&mut text));
-        read.ok()
-            .and_then(|_| text.trim().parse().ok())
-            .unwrap_or(0)
+    pub fn workers_before(&self) -> u32 {
+        self.workers
     }
 
-    /// Remembers how many there are now. A failure costs the next life some waiting and nothing else.
+    /// Remembers how many there are now.
     pub fn note_workers(&mut self, workers: u32) {
+        self.workers = workers;
+        self.write(&std::process::id().to_string());
+    }
+
+    /// Tells whoever asked this process to leave the group that it has.
+    pub fn note_drained(&mut self) {
+        self.write(DRAINED);
+    }
+
+    /// A failure costs the next life some waiting, and a process that can't be drained, and nothing else.
+    fn write(&mut self, who: &str) {
         let written = self
             .file
             .rewind()
             .and_then(|()| self.file.set_len(0))
-            .and_then(|()| writeln!(self.file, "{workers}"));
+            .and_then(|()| write!(self.file, "{}\n{who}\n", self.workers));
         if let Err(error) = written {
             tracing::warn!("the lock file can't be written: {error}");
         }
     }
+}
+
+/// The first two lines, as far as they are there.
+fn lines(file: &mut File) -> std::io::Result<[String; 2]> {
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    let mut lines = text.lines().map(|line| line.trim().to_owned());
+    Ok(std::array::from_fn(|_| lines.next().unwrap_or_default()))
+}
+
+fn file_name(pipeline: &str, instance: &str, bootstrap: &str) -> String {
+    // The same pipeline may run on two clusters.
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let cluster: String = bootstrap.chars().map(plain).take(60).collect();
+    format!("{pipeline}.{instance}.{cluster}.lock")
 }
 
 /// Where this user's locks stand.
@@ -88,4 +155,36 @@ fn folder() -> PathBuf {
     // A process is its user's.
     let user = std::fs::metadata("/proc/self").map_or(0, |process| process.uid());
     std::env::temp_dir().join(format!("millstream-locks-{user}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_says_who_has_the_name() {
+        // A name that no pipeline has, and no other run of this test.
+        let instance = std::process::id().to_string();
+        let names = (" seat lock", instance.as_str(), "nowhere");
+        let holder = || SeatLock::holder(names.0, names.1, names.2).expect("the file can be read");
+        let take = || SeatLock::take(names.0, names.1, names.2);
+        assert_eq!(holder(), Holder::None);
+        let mut lock = take().expect("nobody has it");
+        assert_eq!(holder(), Holder::Process(std::process::id()));
+        assert!(matches!(take(), Err(LockError::Runs { .. })));
+        lock.note_workers(3);
+        assert_eq!(holder(), Holder::Process(std::process::id()));
+        drop(lock);
+        assert_eq!(holder(), Holder::None);
+        let mut lock = take().expect("nobody has it any more");
+        assert_eq!(lock.workers_before(), 3);
+        lock.note_drained();
+        drop(lock);
+        assert_eq!(holder(), Holder::Drained);
+        let lock = take().expect("nobody has it any more");
+        assert_eq!(lock.workers_before(), 3);
+        drop(lock);
+        let file = folder().join(file_name(names.0, names.1, names.2));
+        std::fs::remove_file(file).expect("it is there");
+    }
 }

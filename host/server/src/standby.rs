@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use millstream_engine::pipeline::{MapId, Pipeline};
 
 use crate::changelogs::Changelogs;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, instance_of};
 use crate::directory::{MapPlace, SharedPartition};
 use crate::map_memory::MapMemory;
 
@@ -198,8 +198,7 @@ impl<C: Cluster> Keeper<C> {
     fn all_seats(&self, others: &BTreeSet<String>) -> BTreeMap<String, String> {
         let pipeline = self.cluster.pipeline();
         let instance = |seat: &String| {
-            let named = seat.strip_prefix(pipeline)?.strip_prefix('.')?;
-            let (instance, _) = named.rsplit_once('.')?;
+            let instance = instance_of(seat, pipeline)?;
             Some((seat.clone(), instance.to_owned()))
         };
         let ours = (0..self.wanted.workers).map(|worker| {

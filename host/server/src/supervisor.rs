@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use millstream_engine::commit::ledger::Ledger;
 use millstream_engine::pipeline::{MapId, Pipeline};
 use millstream_engine::worker::Setup;
 
@@ -19,7 +20,7 @@ use crate::kafka::Clients;
 use crate::map_memory::MapMemory;
 use crate::outlet::{OpenError, Outlet};
 use crate::purge;
-use crate::query::{Served, Server};
+use crate::query::{AskGroup, Routing, Served, Server};
 use crate::replicated::{self, Replicated};
 use crate::restoring::Restoring;
 use crate::seat_lock::{LockError, SeatLock};
@@ -31,7 +32,7 @@ use crate::wasm::StepPlugin;
 use crate::worker_thread::{self, Seat, WorkerError};
 
 /// How long workers may take to commit and end once they were asked to.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(40);
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(40);
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Options {
     pub workers: u32,
     pub instance: String,
     pub http: SocketAddr,
+    /// Host and port at which other instances can ask this one; port 0 stands for the one that HTTP listens on.
+    pub advertise: (String, u16),
     /// How long an unreachable broker is tried; for ever where there is none.
     pub connect_timeout: Option<Duration>,
 }
@@ -47,6 +50,8 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Control {
     pub stop: Arc<AtomicBool>,
+    /// Ending, it is to leave the group, so that others have its partitions at once.
+    pub drain: Arc<AtomicBool>,
     /// By number.
     pub workers: Vec<SharedStatus>,
 }
@@ -55,6 +60,7 @@ impl Control {
     pub fn new(workers: u32, pipeline: &Pipeline) -> Self {
         Self {
             stop: Arc::default(),
+            drain: Arc::default(),
             workers: status::of_workers(workers, pipeline),
         }
     }
@@ -83,6 +89,12 @@ pub enum Failure {
     CommandLine(String),
     #[error("{url} does not answer: {why}")]
     Status { url: String, why: String },
+    #[error("instance \"{instance}\" of pipeline \"{pipeline}\" is not drained: {why}")]
+    Drain {
+        pipeline: String,
+        instance: String,
+        why: String,
+    },
     #[error("the workers did not end in time")]
     Stuck,
     #[error("not everything that was fed is processed: {0}")]
@@ -108,7 +120,11 @@ pub fn run(
 ) -> Result<(), Failure> {
     let name = &config.pipeline.name;
     let mut lock = SeatLock::take(name, &options.instance, clients.bootstrap())?;
-    run_on(clients, Some(&mut lock), config, steps, options, control)
+    run_on(clients, Some(&mut lock), config, steps, options, control)?;
+    if control.drain.load(Ordering::Relaxed) {
+        lock.note_drained();
+    }
+    Ok(())
 }
 
 /// The same on any cluster. The seats' lock is for those that other processes can reach.
@@ -125,6 +141,8 @@ pub fn run_on<C: Cluster>(
         what: format!("HTTP can't listen on {}", options.http),
         source,
     })?;
+    let address = advertised(&options.advertise, server.address);
+    let cluster = &cluster.answering_at(&address);
     let admin = cluster.admin()?;
     let stopping = || stop.load(Ordering::Relaxed);
     match admin.connect(options.connect_timeout, stopping) {
@@ -164,6 +182,8 @@ pub fn run_on<C: Cluster>(
         memory: Arc::new(MapMemory::new(&pipeline, config.memory, draw(), draw())),
         standbys: Arc::default(),
         workers: control.workers.clone(),
+        address,
+        routing: Arc::new(Routing::new(&options.instance, &pipeline, asking(cluster))),
     };
     let mut replicated = start_replicated(cluster, &served)?;
     let wanted = Wanted {
@@ -174,7 +194,7 @@ pub fn run_on<C: Cluster>(
     };
     let standby = Standby::start(cluster, wanted, &served.memory, &served.standbys);
     let standby = standby.map_err(|why| Failure::Worker(WorkerError::Failed(why)))?;
-    let workers = start_workers(&outlet, producers, &served, &topics, steps, stop)?;
+    let workers = start_workers(&outlet, producers, &served, &topics, steps, control)?;
     let purging = purge::start(cluster, &pipeline, &control.workers, stop);
     purging.map_err(|source| Failure::System {
         what: "a thread".into(),
@@ -190,6 +210,16 @@ pub fn run_on<C: Cluster>(
     drop(standby);
     drop(replicated);
     ended
+}
+
+fn advertised((host, port): &(String, u16), listening: SocketAddr) -> String {
+    let port = if *port == 0 { listening.port() } else { *port };
+    format!("{host}:{port}")
+}
+
+fn asking<C: Cluster>(cluster: &C) -> AskGroup {
+    let cluster = cluster.clone();
+    Arc::new(move || cluster.group())
 }
 
 fn start_replicated<C: Cluster>(cluster: &C, served: &Served) -> Result<Replicated, Failure> {
@@ -236,7 +266,7 @@ fn start_workers<C: Cluster>(
     served: &Served,
     topics: &Topics,
     steps: &Arc<Vec<StepPlugin>>,
-    stop: &Arc<AtomicBool>,
+    control: &Control,
 ) -> Result<Vec<Worker>, Failure> {
     let mut workers = Vec::new();
     let partitions_of: Arc<[u32]> = topics.partitions_of.clone().into();
@@ -258,6 +288,7 @@ fn start_workers<C: Cluster>(
                 instance: served.instance.clone(),
                 worker,
                 run: draw(),
+                ledger: Ledger::default(),
             },
             partitions_of: Arc::clone(&partitions_of),
             steps: Arc::clone(steps),
@@ -266,7 +297,8 @@ fn start_workers<C: Cluster>(
             memory: Arc::clone(&served.memory),
             standbys: Arc::clone(&served.standbys),
             status: Arc::clone(status),
-            stop: Arc::clone(stop),
+            stop: Arc::clone(&control.stop),
+            drain: Arc::clone(&control.drain),
         };
         let thread = std::thread::Builder::new().name(format!("worker-{worker}"));
         let started = thread.spawn(move || worker_thread::run(seat, producer));

@@ -58,6 +58,8 @@ pub struct Seat<C> {
     pub standbys: Arc<Standbys>,
     pub status: SharedStatus,
     pub stop: Arc<AtomicBool>,
+    /// Ending, the worker is to leave the group.
+    pub drain: Arc<AtomicBool>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +100,7 @@ impl From<OpenError> for Halt {
 /// Runs until the worker is asked to stop or can't go on. The producer is the seat's.
 pub fn run<C: Cluster>(seat: Seat<C>, producer: C::Producer) -> Result<(), WorkerError> {
     let status = Arc::clone(&seat.status);
-    let result = Loop::start(seat, producer).and_then(|mut worker| worker.run());
+    let result = Loop::start(seat, producer).and_then(|mut worker| worker.run_and_leave());
     status.lock().expect("nobody panics with it held").phase = Phase::Ended;
     match result {
         Err(Halt::Failed(error)) => Err(error),
@@ -167,6 +169,28 @@ impl<C: Cluster> Loop<C> {
             succession: Succession::default(),
             seat,
         })
+    }
+
+    /// Where the process is drained, the end of the loop is not the end: a seat that is merely given up is kept until the session is
+    /// over.
+    fn run_and_leave(&mut self) -> Result<(), Halt> {
+        let ended = self.run();
+        let fenced = matches!(ended, Err(Halt::Failed(WorkerError::Fenced { .. })));
+        if fenced || !self.seat.drain.load(Ordering::Relaxed) {
+            return ended;
+        }
+        if let Some(changelogs) = &self.changelogs {
+            // Others change these partitions from now on.
+            self.seat.directory.remove(changelogs.held());
+        }
+        match (self.consumer.leave(), ended) {
+            (Err(why), Ok(()) | Err(Halt::Stopped)) => {
+                Err(Halt::Failed(WorkerError::Failed(format!(
+                    "everything is committed, and the group could not be left: {why}. Others take over once the session is over"
+                ))))
+            }
+            (_, ended) => ended,
+        }
     }
 
     fn run(&mut self) -> Result<(), Halt> {

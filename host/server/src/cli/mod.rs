@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 it failed while running, 2 the configuration or
 //! the command line is wrong, 70 a bug of ours.
 
+mod drain;
 mod reset;
 mod run;
 mod status;
@@ -8,7 +9,7 @@ mod status;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -16,7 +17,7 @@ use clap::{Parser, Subcommand};
 use crate::cluster::{Admin as _, Cluster as _};
 use crate::config::{self, Config, Overrides};
 use crate::load;
-use crate::supervisor::Failure;
+use crate::supervisor::{Control, Failure};
 use crate::telemetry::{self, LogFormat};
 use crate::topics;
 use crate::wasm::{Runtime, Ticker};
@@ -57,6 +58,8 @@ enum Command {
     },
     /// Show what a running process is doing.
     Status(status::Arguments),
+    /// Have a running process of this host commit, leave the group and end: others have its partitions at once.
+    Drain(drain::Arguments),
     /// Delete what a pipeline has left in Kafka: committed offsets and changelogs. Shows what there is, and asks.
     Reset(reset::Arguments),
 }
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
             finish(check(&pipeline, &overrides, patience))
         }
         Command::Status(arguments) => finish(status::main(&arguments)),
+        Command::Drain(arguments) => finish(drain::main(arguments)),
         Command::Reset(arguments) => finish(reset::main(arguments)),
     }
 }
@@ -152,25 +156,26 @@ fn end_on_panic() {
     }));
 }
 
-/// Sets the flag on the first SIGTERM or SIGINT; the second one ends the process at once.
-fn watch_signals(stop: &Arc<AtomicBool>) -> Result<(), Failure> {
-    catch_signals(stop).map_err(|source| Failure::System {
+/// Sets the flag on the first SIGTERM or SIGINT; the second one ends the process at once. SIGUSR1 is `millstream drain`.
+fn watch_signals(control: &Control) -> Result<(), Failure> {
+    catch_signals(control).map_err(|source| Failure::System {
         what: "signals can't be caught".into(),
         source,
     })
 }
 
-fn catch_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+fn catch_signals(control: &Control) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let stop = Arc::clone(stop);
-    let (mut terminate, mut interrupt) = {
+    let (stop, drain) = (Arc::clone(&control.stop), Arc::clone(&control.drain));
+    let (mut terminate, mut interrupt, mut leave) = {
         let _inside = runtime.enter();
         (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
+            signal(SignalKind::user_defined1())?,
         )
     };
     let wait = async move {
@@ -178,6 +183,12 @@ fn catch_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = leave.recv() => {
+                    drain.store(true, Ordering::Relaxed);
+                    tracing::info!("draining: committing what is open, leaving the group, then ending");
+                    stop.store(true, Ordering::Relaxed);
+                    continue;
+                }
             }
             if stop.swap(true, Ordering::Relaxed) {
                 eprintln!(
@@ -200,6 +211,23 @@ fn instance_name(name: &str) -> Result<String, String> {
         return Err("1 to 100 letters, digits, dots, hyphens and underscores".into());
     }
     Ok(name.into())
+}
+
+/// `queries.example.org:8080`, `[::1]:8080`.
+fn host_and_port(text: &str) -> Result<(String, u16), String> {
+    let wanted = "a host or an address, and a port: host-1:8080, 10.0.0.7:8080, [fd00::7]:8080";
+    let (host, port) = text.rsplit_once(':').ok_or(wanted)?;
+    let bare = host
+        .strip_prefix('[')
+        .map_or(Some(host), |host| host.strip_suffix(']'));
+    let bare = bare.ok_or(wanted)?;
+    let is_six = bare.len() < host.len();
+    let fine =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || (is_six && c == ':');
+    if bare.is_empty() || bare.len() > 253 || !bare.chars().all(fine) {
+        return Err(wanted.into());
+    }
+    Ok((host.into(), port.parse().map_err(|_| wanted)?))
 }
 
 fn host_name() -> String {

@@ -1,6 +1,6 @@
 //! `millstream run`: on a Kafka, or on the broker in memory.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{duration, host_name, instance_name, read, runtime, start_ticker, watch_signals};
+use super::{
+    duration, host_and_port, host_name, instance_name, read, runtime, start_ticker, watch_signals,
+};
 use crate::cluster::{Admin as _, Cluster as _};
 use crate::config::Overrides;
 use crate::embedded::{Embedded, Keeper, PARTITIONS};
@@ -35,6 +37,10 @@ pub struct Arguments {
     /// Where to answer HTTP.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     http: SocketAddr,
+    /// Where the other instances of the pipeline can ask this one for what it holds: `--http` by default, with the host's name in place
+    /// of an address that stands for all.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port, conflicts_with = "embedded")]
+    advertise: Option<(String, u16)>,
     /// Give up when no broker could be reached for so long (`10s`, `500ms`); by default it is tried for ever.
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "embedded")]
     connect_timeout: Option<Duration>,
@@ -58,6 +64,7 @@ pub fn main(arguments: Arguments) -> Result<(), Failure> {
         workers: arguments.workers,
         instance: arguments.instance.clone().unwrap_or_else(host_name),
         http: arguments.http,
+        advertise: advertised(arguments.advertise.clone(), arguments.http),
         connect_timeout: arguments.connect_timeout,
     };
     if arguments.embedded {
@@ -72,8 +79,20 @@ pub fn main(arguments: Arguments) -> Result<(), Failure> {
     let _ticker = start_ticker(&runtime)?;
     let (clients, steps) = load::all(&config, &runtime, &options.instance)?;
     let control = Control::new(options.workers, &config.pipeline);
-    watch_signals(&control.stop)?;
+    watch_signals(&control)?;
     supervisor::run(&config, &steps, &clients, &options, &control)
+}
+
+/// What others are told, where the port may still be open.
+fn advertised(given: Option<(String, u16)>, http: SocketAddr) -> (String, u16) {
+    given.unwrap_or_else(|| {
+        let host = match http.ip() {
+            ip if ip.is_unspecified() => host_name(),
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        (host, http.port())
+    })
 }
 
 fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
@@ -110,7 +129,7 @@ fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
     };
     let keeper = Keeper::start(Arc::clone(cluster.shared()), &pipeline.name).map_err(thread)?;
     let stop = &control.stop;
-    watch_signals(stop)?;
+    watch_signals(&control)?;
     let ran = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {

@@ -9,14 +9,13 @@ mod member;
 mod producer;
 mod reader;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use millstream_broker::{Broker, Error, Fetched, Isolation, Place, Settings};
 use millstream_engine::pipeline::{Guarantee, Kept, Pipeline, Target};
 
-use crate::cluster::{AdminError, Cluster};
+use crate::cluster::{AdminError, Cluster, Group};
 
 pub use admin::Admin;
 pub use keeper::Keeper;
@@ -150,9 +149,14 @@ impl Cluster for Embedded {
         &self.instance
     }
 
-    /// Nobody but this process can reach the broker.
-    fn others(&self) -> Result<BTreeSet<String>, String> {
-        Ok(BTreeSet::new())
+    /// Nobody else asks.
+    fn answering_at(&self, _: &str) -> Self {
+        self.clone()
+    }
+
+    /// Nobody but this process can reach the broker, and it knows what it has.
+    fn group(&self) -> Result<Group, String> {
+        Ok(Group::default())
     }
 
     fn admin(&self) -> Result<Admin, AdminError> {

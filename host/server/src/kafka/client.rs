@@ -1,6 +1,5 @@
 //! The settings of our Kafka clients: the user's properties, and on top of them those on which exactly-once rests.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millstream_engine::pipeline::Guarantee;
@@ -10,16 +9,18 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::admin::Admin;
 use super::consumer::{Commit, GroupConsumer};
+use super::group;
 use super::producer::Producer;
 use super::reader::Reader;
-use crate::cluster::{AdminError, Cluster};
+use crate::cluster::{AdminError, Cluster, Group, GroupMember};
 
 /// How long one request to the cluster may take before it is tried again.
 pub const REQUEST_MAX: Duration = Duration::from_secs(5);
 
 /// How long the group waits for a silent member before it gives its partitions to others.
 const SESSION: Duration = Duration::from_secs(8);
-const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How late a member may hear that another has come or gone.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How long a topic may be unknown to the brokers before what is sent to it fails. Topics are there when a worker starts: one that is
 /// not has been deleted, or was made a moment ago.
@@ -39,6 +40,8 @@ pub struct Clients {
     pub guarantee: Guarantee,
     pub interval: Duration,
     pub properties: Properties,
+    /// Where this process answers queries, as its members say to the group.
+    pub address: Option<String>,
 }
 
 /// The user's librdkafka properties.
@@ -99,7 +102,10 @@ impl Clients {
         let mut config = self.reader_config("read_committed");
         config
             .set("group.instance.id", self.seat(worker))
-            .set("client.id", self.seat(worker))
+            .set(
+                "client.id",
+                GroupMember::client_id(&self.seat(worker), self.address.as_deref()),
+            )
             .set("partition.assignment.strategy", "range");
         default(
             &mut config,
@@ -196,24 +202,19 @@ impl Cluster for Clients {
         &self.instance
     }
 
-    fn others(&self) -> Result<BTreeSet<String>, String> {
-        let asked = |error: KafkaError| error.to_string();
-        let client: BaseProducer = self.admin_config().create().map_err(asked)?;
-        let groups = client
-            .client()
-            .fetch_group_list(Some(&self.pipeline), REQUEST_MAX);
-        let groups = groups.map_err(asked)?;
-        let members = groups.groups().iter().flat_map(|group| group.members());
-        let seats = members.map(|member| member.client_id());
-        // Whoever else reads in the group under a name of its own has no seat.
-        let pipeline = format!("{}.", self.pipeline);
-        let own = format!("{pipeline}{}.", self.instance);
-        let is_own = |seat: &str| {
-            let worker = seat.strip_prefix(&own);
-            worker.is_some_and(|worker| worker.parse::<u32>().is_ok())
-        };
-        let others = seats.filter(|seat| seat.starts_with(&pipeline) && !is_own(seat));
-        Ok(others.map(str::to_owned).collect())
+    fn answering_at(&self, address: &str) -> Self {
+        Self {
+            address: Some(address.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    fn group(&self) -> Result<Group, String> {
+        let client: BaseProducer = self
+            .admin_config()
+            .create()
+            .map_err(|error| error.to_string())?;
+        group::describe(client.client(), &self.pipeline)
     }
 
     fn admin(&self) -> Result<Admin, AdminError> {

@@ -18,7 +18,7 @@ use super::client::Clients;
 use super::native::{
     ErrorRef, GroupMetadata, NativeConsumer, Noted, Polled, RecordRef, TopicHandle, list,
 };
-use crate::cluster::{Committed, ConsumeError, Consumed, Member, Rebalance};
+use crate::cluster::{Cluster as _, Committed, ConsumeError, Consumed, Group, Member, Rebalance};
 
 /// Offsets to commit, and who we are in the group.
 #[derive(Debug)]
@@ -29,6 +29,13 @@ pub struct Commit {
 
 /// How long after a session has timed out here a fencing may be by our own requests.
 const OWN_FENCING: Duration = Duration::from_secs(120);
+
+/// How long coming back into a seat may take; a rebalance may be under way.
+const RETURNING_MAX: Duration = Duration::from_secs(20);
+
+/// How long leaving the group may take, and how often there is a look meanwhile.
+const LEAVING_MAX: Duration = Duration::from_secs(5);
+const LEAVING_LOOK: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub struct GroupConsumer {
@@ -51,8 +58,9 @@ pub struct GroupConsumer {
 impl GroupConsumer {
     /// Joins the group in the seat of a worker.
     pub fn join(clients: &Clients, worker: u32, topics: &[String]) -> Result<Self, String> {
+        let is_outdated = is_outdated(clients, worker);
         let config = clients.member_config(worker);
-        Ok(Self {
+        let mut member = Self {
             native: RefCell::new(subscribed(&config, topics)?),
             config,
             topics: topics.to_vec(),
@@ -61,7 +69,36 @@ impl GroupConsumer {
             lost: Cell::new(None),
             holds: Cell::new(false),
             renewed: Cell::new(false),
-        })
+        };
+        if is_outdated {
+            tracing::info!(
+                target: "millstream::kafka",
+                "the group knows this seat under another address: leaving it and joining anew"
+            );
+            member.join_anew()?;
+        }
+        Ok(member)
+    }
+
+    /// Leaves the group as whoever had the seat before, and joins it again: a static member that merely comes back keeps, in the
+    /// group's eyes, the `client.id` that it first came with, and the address in it.
+    fn join_anew(&mut self) -> Result<(), String> {
+        let until = Instant::now() + RETURNING_MAX;
+        let native = self.native.get_mut();
+        let mut is_back = false;
+        while !is_back && Instant::now() < until {
+            native.poll(LEAVING_LOOK, |_| ());
+            for noted in native.take_noted() {
+                let answered = match noted {
+                    Noted::Assign(_) => native.assign(&TopicPartitionList::new()),
+                    Noted::Revoke => native.unassign(),
+                };
+                answered.map_err(|code| code.to_string())?;
+                is_back = true;
+            }
+        }
+        self.leave()?;
+        subscribe(self.native.get_mut(), &self.topics)
     }
 
     fn native(&self) -> Ref<'_, NativeConsumer> {
@@ -324,13 +361,48 @@ impl Member for GroupConsumer {
             .commit(&offsets)
             .map_err(|code| code.to_string())
     }
+
+    fn leave(&mut self) -> Result<(), String> {
+        let native = self.native.get_mut();
+        native.unsubscribe().map_err(|code| code.to_string())?;
+        let until = Instant::now() + LEAVING_MAX;
+        // Who has no name in the group any more has asked to leave; the client is not closed before the answer is there.
+        while native.group_metadata().is_some() {
+            if Instant::now() > until {
+                return Err(format!("nothing came of it within {LEAVING_MAX:?}"));
+            }
+            native.poll(LEAVING_LOOK, |_| ());
+            if !native.take_noted().is_empty() {
+                native.unassign().map_err(|code| code.to_string())?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn subscribed(config: &ClientConfig, topics: &[String]) -> Result<NativeConsumer, String> {
     let native = NativeConsumer::new(config)?;
-    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-    native.subscribe(&names).map_err(|code| code.to_string())?;
+    subscribe(&native, topics)?;
     Ok(native)
+}
+
+fn subscribe(native: &NativeConsumer, topics: &[String]) -> Result<(), String> {
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    native.subscribe(&names).map_err(|code| code.to_string())
+}
+
+/// Whether the seat's last life is in the group still, and told it another address than this one has.
+fn is_outdated(clients: &Clients, worker: u32) -> bool {
+    let Some(address) = &clients.address else {
+        return false;
+    };
+    let group = clients.group().unwrap_or_else(|why| {
+        tracing::warn!(target: "millstream::kafka", "the group's members can't be listed: {why}");
+        Group::default()
+    });
+    let seat = clients.seat(worker);
+    let mut members = group.members.iter();
+    members.any(|member| member.seat == seat && member.address.as_ref() != Some(address))
 }
 
 fn number(partition: i32) -> u32 {

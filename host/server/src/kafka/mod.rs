@@ -9,6 +9,8 @@ mod callbacks;
 mod client;
 mod consumer;
 #[expect(unsafe_code, reason = "calls a C library")]
+mod group;
+#[expect(unsafe_code, reason = "calls a C library")]
 mod native;
 #[expect(unsafe_code, reason = "calls a C library")]
 mod producer;

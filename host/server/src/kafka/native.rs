@@ -210,6 +210,13 @@ impl NativeConsumer {
         check(unsafe { sys::rd_kafka_subscribe(self.native, list.ptr()) })
     }
 
+    /// Wants nothing of the group any more. It asks for what is assigned, and once that is given up it is left, whether or not the member
+    /// has a seat: a client that is merely closed keeps that.
+    pub fn unsubscribe(&self) -> Result<(), Code> {
+        // SAFETY: the client is alive.
+        check(unsafe { sys::rd_kafka_unsubscribe(self.native) })
+    }
+
     /// Takes what is there, and waits for the first record at most `timeout`. Returns how many records came.
     pub fn poll(&mut self, timeout: Duration, mut each: impl FnMut(Polled<'_>)) -> usize {
         let fetched = if timeout.is_zero() {

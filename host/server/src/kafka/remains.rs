@@ -8,6 +8,7 @@ use rdkafka_sys::RDKafkaErrorCode as Code;
 
 use super::admin::{Admin, options, refused};
 use super::client::REQUEST_MAX;
+use super::group;
 use super::native::list;
 use crate::cluster::AdminError;
 
@@ -75,14 +76,11 @@ impl Admin {
     }
 
     fn members(&self, group: &str) -> Result<Vec<String>, AdminError> {
-        let groups = self
-            .client
-            .inner()
-            .fetch_group_list(Some(group), REQUEST_MAX);
-        let groups = groups.map_err(|error| refused(&error))?;
-        let members = groups.groups().iter().flat_map(|group| group.members());
-        Ok(members
-            .map(|member| member.client_id().to_owned())
+        let group = group::describe(self.client.inner(), group).map_err(AdminError::Refused)?;
+        Ok(group
+            .members
+            .into_iter()
+            .map(|member| member.seat)
             .collect())
     }
 

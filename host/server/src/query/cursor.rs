@@ -1,6 +1,5 @@
 //! Where a listing goes on: opaque to clients, and of use for the map and the life of the partition that it comes from only.
 
-use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use millstream_engine::pipeline::MapId;
@@ -67,17 +66,19 @@ impl Cursor {
         })
     }
 
-    /// The partition that it stands in has gone, or been read anew.
-    pub fn is_stale() -> Refusal {
-        Refusal::bad("the cursor is of an earlier life of this map; begin again")
+    /// At the beginning of a partition, whatever life that has.
+    pub fn begin(map: MapId, partition: u32) -> Self {
+        Self {
+            map,
+            partition,
+            slot: 0,
+            life: 0,
+        }
     }
 
-    pub fn is_elsewhere(&self) -> Refusal {
-        let error = format!(
-            "the cursor stands in partition {}, which another instance of this pipeline holds now",
-            self.partition
-        );
-        Refusal::new(StatusCode::MISDIRECTED_REQUEST, error)
+    /// The partition that it stands in has gone, moved to another instance, or been read anew.
+    pub fn is_stale() -> Refusal {
+        Refusal::bad("the cursor is of an earlier life of this map; begin again")
     }
 }
 

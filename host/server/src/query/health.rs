@@ -91,6 +91,7 @@ pub async fn status(State(served): State<Served>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "pipeline": served.pipeline.name,
         "instance": served.instance,
+        "advertised": served.address,
         "revision": served.revision,
         "steps": served.steps.iter().map(|(name, plugin)| json!({ "name": name, "plugin": plugin })).collect::<Vec<_>>(),
         "workers": workers.collect::<Vec<_>>(),

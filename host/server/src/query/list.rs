@@ -1,10 +1,10 @@
-//! The entries of a map, page by page: all of them, or those that a search finds.
+//! The entries of a map, page by page: all of them, or those that a search finds; wherever their partitions are.
 //!
 //! A page is put together in short steps. Between two of them the partition's lock is free and other requests have their turn.
 //! Invariant: no step holds a lock for much longer than a millisecond, unless a single entry is that large.
 
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,9 +12,12 @@ use millstream_engine::json;
 use millstream_engine::pipeline::MapId;
 use millstream_engine::state::restore::Phase;
 use millstream_engine::state::search::{Bounds, Search};
+use serde_json::value::RawValue;
 
 use super::cursor::Cursor;
 use super::parameters::{self, Parameters};
+use super::peers::Answer;
+use super::routing::{self, PAGE_WEIGHT};
 use super::{Refusal, Served, path};
 use crate::directory::SharedPartition;
 
@@ -26,17 +29,56 @@ const STEP_BYTES: usize = 256 << 10;
 pub const PAGE_SLOTS_MAX: usize = 50_000;
 pub const PAGE_BYTES_MAX: usize = 16 << 20;
 
-/// `GET /v1/pipelines/{pipeline}/maps/{map}/entries`: a page, and the cursor of the next one.
-pub async fn list(State(served): State<Served>, uri: Uri) -> Result<Response, Refusal> {
+/// Of an answer to another instance: slots and bytes that were looked at.
+const LOOKED: &str = "millstream-looked";
+
+/// `GET /v1/pipelines/{pipeline}/maps/{map}/entries`: a page, and the cursor of the next one. Partitions that others hold are asked of
+/// them, one after another, as far as the page goes.
+pub async fn list(
+    State(served): State<Served>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let [pipeline, _, map, ..] = path::parts(uri.path());
     let map = path::map(&served, pipeline, map)?;
-    let parameters = parameters::read(uri.query().unwrap_or_default(), map)?;
-    let held = path::held_and_live(&served, map)?;
-    let numbers: Vec<u32> = held.iter().map(|(number, _)| *number).collect();
+    let of = served.partitions_of[map.0];
+    let parameters = parameters::read(uri.query().unwrap_or_default(), map, of)?;
+    let routed = routing::asked_for(&headers)?.is_some();
     let mut page = Page::new(&parameters);
-    let next = page.fill(&parameters, map, &held).await?;
-    let body = page.finish(next, &numbers, served.partitions_of[map.0]);
-    Ok(([("content-type", "application/json")], body).into_response())
+    let listing = Listing {
+        served: &served,
+        map,
+        uri: &uri,
+        parameters: &parameters,
+        routed,
+    };
+    let next = page.fill(&listing).await?;
+    let looked = format!("{} {}", page.slots, page.bytes);
+    let body = page.finish(next, of);
+    let headers = [("content-type", "application/json".to_owned())];
+    let looked = routed.then_some([(LOOKED, looked)]);
+    Ok(match looked {
+        Some(looked) => (headers, looked, body).into_response(),
+        None => (headers, body).into_response(),
+    })
+}
+
+/// What is asked for.
+struct Listing<'a> {
+    served: &'a Served,
+    map: MapId,
+    uri: &'a Uri,
+    parameters: &'a Parameters,
+    /// Another instance asks: what isn't held here is not asked of others.
+    routed: bool,
+}
+
+/// A page of another instance; entries stay as they are.
+#[derive(serde::Deserialize)]
+struct Elsewhere<'a> {
+    #[serde(borrow)]
+    entries: Vec<&'a RawValue>,
+    next: Option<String>,
 }
 
 struct Page {
@@ -47,6 +89,8 @@ struct Page {
     /// Looked at so far.
     slots: usize,
     bytes: usize,
+    /// The partitions that it goes over.
+    asked: Vec<u32>,
 }
 
 impl Page {
@@ -57,6 +101,7 @@ impl Page {
             limit: parameters.limit,
             slots: 0,
             bytes: 0,
+            asked: Vec::new(),
         }
     }
 
@@ -65,42 +110,99 @@ impl Page {
     }
 
     /// Goes over the partitions in the order of their numbers. The cursor is where the page is full; none at the end of the map.
-    async fn fill(
-        &mut self,
-        parameters: &Parameters,
-        map: MapId,
-        held: &[(u32, SharedPartition)],
-    ) -> Result<Option<Cursor>, Refusal> {
-        let first = parameters.after.map_or(0, |cursor| cursor.partition);
-        let rest = &held[held.partition_point(|(number, _)| *number < first)..];
+    async fn fill(&mut self, listing: &Listing<'_>) -> Result<Option<Cursor>, Refusal> {
+        let (served, map, parameters) = (listing.served, listing.map, listing.parameters);
         let mut after = parameters.after;
-        if let Some(cursor) = after
-            && rest
-                .first()
-                .is_none_or(|(number, _)| *number != cursor.partition)
-        {
-            return Err(cursor.is_elsewhere());
+        let numbers = match parameters.partition {
+            Some(only) => only..only + 1,
+            None => 0..served.partitions_of[map.0],
+        };
+        let first = after.map_or(numbers.start, |cursor| cursor.partition);
+        if !numbers.contains(&first) {
+            return Err(Refusal::bad("the cursor stands in another partition"));
         }
-        for (number, partition) in rest {
+        for number in first..numbers.end {
             let mut at = after.take();
+            if self.is_full() {
+                return Ok(Some(Cursor::begin(map, number)));
+            }
+            self.asked.push(number);
             loop {
-                if self.is_full() {
-                    let life = || partition.read().expect("nobody panics with it held").life();
-                    return Ok(Some(at.unwrap_or_else(|| Cursor {
-                        map,
-                        partition: *number,
-                        slot: 0,
-                        life: life(),
-                    })));
-                }
-                at = self.step(&parameters.search, (map, *number), partition, at)?;
+                at = match served.directory.get((map, number)) {
+                    Some(partition) => {
+                        self.step(&parameters.search, (map, number), &partition, at)?
+                    }
+                    None => self.step_elsewhere(listing, number, at).await?,
+                };
                 if at.is_none() {
                     break;
+                }
+                if self.is_full() {
+                    return Ok(at);
                 }
                 tokio::task::yield_now().await;
             }
         }
         Ok(None)
+    }
+
+    /// The same step, as far as it goes, by the instance that holds the partition.
+    async fn step_elsewhere(
+        &mut self,
+        listing: &Listing<'_>,
+        number: u32,
+        at: Option<Cursor>,
+    ) -> Result<Option<Cursor>, Refusal> {
+        let served = listing.served;
+        if listing.routed || served.pipeline.maps[listing.map.0].replicated {
+            return Err(path::not_here(served, listing.map, number));
+        }
+        let query = listing.uri.query().unwrap_or_default();
+        let left = self.limit - self.entries;
+        let query = parameters::for_partition(query, left, number, at);
+        let target = format!("{}?{query}", listing.uri.path());
+        let answers = served.routing.ask(&target, vec![number], PAGE_WEIGHT).await;
+        let answer = match answers.into_iter().next() {
+            Some((_, answer)) => answer?,
+            None => return Err(path::not_here(served, listing.map, number)),
+        };
+        match answer.status {
+            StatusCode::OK => self.take_over(listing.map, &answer),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_REQUEST => {
+                Err(Refusal::new(answer.status, answer.error()))
+            }
+            _ => {
+                let error = format!(
+                    "the instance that holds partition {number} runs another version of this pipeline: {}",
+                    answer.error()
+                );
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error))
+            }
+        }
+    }
+
+    fn take_over(&mut self, map: MapId, answer: &Answer) -> Result<Option<Cursor>, Refusal> {
+        let bad = |why: String| {
+            let error = format!("the answer of another instance is no page: {why}");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error)
+        };
+        let page: Elsewhere<'_> =
+            serde_json::from_slice(&answer.body).map_err(|why| bad(why.to_string()))?;
+        if page.entries.len() > self.limit - self.entries {
+            return Err(bad("it has more entries than were asked for".into()));
+        }
+        for entry in page.entries {
+            self.begin_entry();
+            self.body.extend_from_slice(entry.get().as_bytes());
+        }
+        let looked = answer
+            .header(LOOKED)
+            .and_then(|looked| looked.split_once(' '));
+        let (slots, bytes) = looked.unwrap_or_default();
+        self.slots += slots.parse().unwrap_or(STEP_SLOTS);
+        self.bytes += bytes.parse().unwrap_or(STEP_BYTES);
+        let next = page.next.map(|next| Cursor::read(next.as_bytes(), map));
+        next.transpose()
     }
 
     /// Where the next step in this partition begins; none at its end.
@@ -142,11 +244,8 @@ impl Page {
     }
 
     fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.begin_entry();
         let body = &mut self.body;
-        if self.entries > 0 {
-            body.push(b',');
-        }
-        self.entries += 1;
         if let Ok(key) = std::str::from_utf8(key) {
             body.extend_from_slice(b"{\"key\":");
             push_json(body, key);
@@ -164,12 +263,19 @@ impl Page {
         body.push(b'}');
     }
 
-    fn finish(mut self, next: Option<Cursor>, held: &[u32], of: u32) -> Vec<u8> {
+    fn begin_entry(&mut self) {
+        if self.entries > 0 {
+            self.body.push(b',');
+        }
+        self.entries += 1;
+    }
+
+    fn finish(mut self, next: Option<Cursor>, of: u32) -> Vec<u8> {
         let body = &mut self.body;
         body.extend_from_slice(b"],\"next\":");
         push_json(body, &next.map(|cursor| cursor.write()));
-        body.extend_from_slice(b",\"partitions\":{\"held\":");
-        push_json(body, &held);
+        body.extend_from_slice(b",\"partitions\":{\"asked\":");
+        push_json(body, &self.asked);
         body.extend_from_slice(b",\"of\":");
         push_json(body, &of);
         body.extend_from_slice(b"}}");

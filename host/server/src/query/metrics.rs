@@ -4,6 +4,7 @@
 //! Counters of records are of committed epochs, so that a replay counts nothing twice; those of steps count calls, replays included.
 
 use std::fmt::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -44,6 +45,8 @@ struct Scrape {
     topics: Vec<String>,
     maps: Vec<MapFigures>,
     memory_limit: u64,
+    routed: [(&'static str, u64); 3],
+    group_looks: u64,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +89,15 @@ impl Scrape {
             let indexes = indexes.map(|index| contents.index_footprint(index));
             figures.memory += (contents.footprint() + indexes.sum::<usize>()) as u64;
         }
+        let meter = &served.routing.meter;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Self {
+            routed: [
+                ("answered", count(&meter.answered)),
+                ("unready", count(&meter.unready)),
+                ("failed", count(&meter.failed)),
+            ],
+            group_looks: count(&meter.looks),
             build: vec![
                 ("version", env!("CARGO_PKG_VERSION").into()),
                 ("revision", served.revision.clone()),
@@ -212,7 +223,8 @@ impl Collector for Scrape {
         let help = "Records left out, or stopped at: what the plugin refused, calls that failed, null keys, records too large.";
         out.counters("failed_records", help, &self.failures())?;
         self.encode_epochs(&mut out)?;
-        self.encode_maps(&mut out)
+        self.encode_maps(&mut out)?;
+        self.encode_routing(&mut out)
     }
 }
 
@@ -333,6 +345,19 @@ impl Scrape {
         let help = "Memory that all maps may take.";
         let limit = vec![(Vec::new(), self.memory_limit)];
         out.gauges("maps_memory_limit_bytes", help, &limit)
+    }
+}
+
+impl Scrape {
+    fn encode_routing(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+        let routed = self
+            .routed
+            .map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count));
+        let help = "Questions to other instances about partitions that they hold.";
+        out.counters("routed_queries", help, &routed)?;
+        let help = "How often the brokers were asked who holds what.";
+        let looks = vec![(Vec::new(), self.group_looks)];
+        out.counters("group_looks", help, &looks)
     }
 }
 

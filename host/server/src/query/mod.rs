@@ -1,6 +1,8 @@
 //! HTTP: what the process is doing, and what its maps hold. It reads committed contents and worker's reports, and changes nothing.
 //!
-//! Invariant: a key is reported absent only by a partition that is held here and fully restored.
+//! What other instances hold is asked of them.
+//!
+//! Invariant: a key is reported absent only by the process that holds its partition, fully restored.
 
 mod connection;
 mod cursor;
@@ -11,6 +13,8 @@ mod maps;
 mod metrics;
 mod parameters;
 mod path;
+mod peers;
+mod routing;
 #[cfg_attr(
     target_os = "linux",
     expect(
@@ -25,13 +29,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::http::StatusCode;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use millstream_engine::pipeline::Pipeline;
 use serde_json::json;
 
 use self::connection::Connections;
+pub use self::routing::{AskGroup, Routing};
 use crate::directory::Directory;
 use crate::map_memory::MapMemory;
 use crate::standby::Standbys;
@@ -52,6 +58,9 @@ pub struct Served {
     pub standbys: Arc<Standbys>,
     /// By worker.
     pub workers: Vec<SharedStatus>,
+    /// Where other instances are told to ask this one.
+    pub address: String,
+    pub routing: Arc<Routing>,
 }
 
 /// An error as clients see it: `{"error": "…"}` with the status.
@@ -142,7 +151,17 @@ async fn openapi() -> Response {
     ([("content-type", "application/json")], document).into_response()
 }
 
+/// Says which instance answers, where it isn't another one's answer.
+async fn signed(State(instance): State<HeaderValue>, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.entry(peers::INSTANCE).or_insert(instance);
+    response
+}
+
 fn router(served: Served) -> Router {
+    let instance = HeaderValue::from_str(&served.instance);
+    let instance = instance.expect("an instance's name is letters, digits and signs of ASCII");
+    let sign = axum::middleware::map_response_with_state(instance, signed);
     Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
@@ -167,6 +186,7 @@ fn router(served: Served) -> Router {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here")
         })
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .layer(sign)
         .with_state(served)
 }
 

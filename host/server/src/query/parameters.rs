@@ -1,4 +1,4 @@
-//! The query of a listing: `where`, `prefix`, `limit` and `after`.
+//! The query of a listing: `where`, `prefix`, `limit`, `after` and `partition`; and that of an entry: `partition`.
 //!
 //! Names and values are decoded as forms are: `+` is a space, `%2B` a plus.
 
@@ -26,11 +26,14 @@ pub struct Parameters {
     pub search: Search,
     pub limit: usize,
     pub after: Option<Cursor>,
+    /// The only one that is asked for.
+    pub partition: Option<u32>,
 }
 
-/// Reads the part of a URL behind `?`.
-pub fn read(query: &str, map: MapId) -> Result<Parameters, Refusal> {
+/// Reads the part of a URL behind `?`; the map has so many partitions.
+pub fn read(query: &str, map: MapId, partitions: u32) -> Result<Parameters, Refusal> {
     let (mut conditions, mut prefix, mut limit, mut after) = (Vec::new(), None, None, None);
+    let mut only = None;
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         let (name, value) = (form(name)?, form(value)?);
@@ -39,10 +42,14 @@ pub fn read(query: &str, map: MapId) -> Result<Parameters, Refusal> {
             b"prefix" => once("prefix", &mut prefix, value)?,
             b"limit" => once("limit", &mut limit, self::limit(&text("limit", value)?)?)?,
             b"after" => once("after", &mut after, Cursor::read(&value, map)?)?,
+            b"partition" => {
+                let number = partition(&text("partition", value)?, partitions)?;
+                once("partition", &mut only, number)?;
+            }
             _ => {
                 let name = String::from_utf8_lossy(&name);
                 return Err(Refusal::bad(format!(
-                    "no parameter is named \"{name}\"; there are where, prefix, limit and after"
+                    "no parameter is named \"{name}\"; there are where, prefix, limit, after and partition"
                 )));
             }
         }
@@ -56,7 +63,40 @@ pub fn read(query: &str, map: MapId) -> Result<Parameters, Refusal> {
         search: Search::new(conditions, prefix.unwrap_or_default()),
         limit: limit.unwrap_or(LIMIT_DEFAULT),
         after,
+        partition: only,
     })
+}
+
+/// Reads the part of a URL behind `?` of a single entry: the one partition that is asked, of so many.
+pub fn of_entry(query: &str, partitions: u32) -> Result<Option<u32>, Refusal> {
+    let mut only = None;
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let (name, value) = (form(name)?, form(value)?);
+        if name != b"partition" {
+            let name = String::from_utf8_lossy(&name);
+            return Err(Refusal::bad(format!(
+                "no parameter of an entry is named \"{name}\"; there is partition"
+            )));
+        }
+        let number = partition(&text("partition", value)?, partitions)?;
+        once("partition", &mut only, number)?;
+    }
+    Ok(only)
+}
+
+/// The same query for the rest of a page, to the instance that holds a partition.
+pub fn for_partition(query: &str, limit: usize, partition: u32, after: Option<Cursor>) -> String {
+    let is_kept = |part: &&str| {
+        let name = part.split('=').next().unwrap_or_default();
+        // What can't be decoded was refused when it was read.
+        let name = form(name).unwrap_or_default();
+        matches!(name.as_slice(), b"where" | b"prefix")
+    };
+    let mut parts: Vec<String> = query.split('&').filter(is_kept).map(String::from).collect();
+    parts.push(format!("limit={limit}&partition={partition}"));
+    parts.extend(after.map(|after| format!("after={}", after.write())));
+    parts.join("&")
 }
 
 fn form(text: &str) -> Result<Vec<u8>, Refusal> {
@@ -82,6 +122,15 @@ fn limit(text: &str) -> Result<usize, Refusal> {
     limit.ok_or_else(|| {
         Refusal::bad(format!(
             "`limit` is a whole number from 1 to {LIMIT_MAX}, not {text:?}"
+        ))
+    })
+}
+
+fn partition(text: &str, partitions: u32) -> Result<u32, Refusal> {
+    let number = text.parse().ok().filter(|number| *number < partitions);
+    number.ok_or_else(|| {
+        Refusal::bad(format!(
+            "`partition` is a whole number below {partitions}, not {text:?}"
         ))
     })
 }
@@ -127,7 +176,7 @@ mod tests {
 
     #[track_caller]
     fn check(query: &str, expected: &str) {
-        let said = read(query, MapId(0)).map_or_else(|refusal| refusal.error, |_| String::new());
+        let said = read(query, MapId(0), 4).map_or_else(|refusal| refusal.error, |_| String::new());
         assert_eq!(said, expected, "{query}");
     }
 
@@ -180,9 +229,28 @@ mod tests {
         );
         check(
             "wher=/a=5",
-            "no parameter is named \"wher\"; there are where, prefix, limit and after",
+            "no parameter is named \"wher\"; there are where, prefix, limit, after and partition",
+        );
+        check("partition=3", "");
+        check(
+            "partition=4",
+            "`partition` is a whole number below 4, not \"4\"",
         );
         check(&"where=/a=5&".repeat(17), "16 `where` are allowed");
+    }
+
+    #[test]
+    fn the_rest_is_asked_of_one_partition() {
+        let check = |query, after, expected| {
+            assert_eq!(for_partition(query, 7, 2, after), expected);
+        };
+        check("", None, "limit=7&partition=2");
+        let query = "%77here=/a%3DDE&limit=50&prefix=%26&where=/b>=5&after=abc&partition=2";
+        let kept = "%77here=/a%3DDE&prefix=%26&where=/b>=5&limit=7&partition=2";
+        check(query, None, kept);
+        let cursor = Cursor::begin(MapId(0), 2);
+        let expected = format!("limit=7&partition=2&after={}", cursor.write());
+        check("limit=1", Some(cursor), &expected);
     }
 
     #[test]

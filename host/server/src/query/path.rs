@@ -2,7 +2,6 @@
 
 use axum::http::StatusCode;
 use millstream_engine::pipeline::MapId;
-use millstream_engine::state::restore::Phase;
 use percent_encoding::percent_decode_str;
 
 use super::{Refusal, Served, health};
@@ -62,30 +61,15 @@ pub fn held(served: &Served, map: MapId) -> Vec<(u32, SharedPartition)> {
         .collect()
 }
 
-/// The same where all of it can be answered from: a part that is on its way here, or not read to its end, is not left out in silence.
-pub fn held_and_live(served: &Served, map: MapId) -> Result<Vec<(u32, SharedPartition)>, Refusal> {
-    let held = held(served, map);
-    let of = served.partitions_of[map.0];
-    // A replicated map is all here, or is going to be.
-    let whole = served.pipeline.maps[map.0].replicated || !health::is_settled(served);
-    if held.len() < of as usize && whole {
-        let error = format!("{} of {of} partitions are here yet", held.len());
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
+/// Why a partition can't be answered from here, to another instance that thought so; or, of a replicated map, to anybody.
+pub fn not_here(served: &Served, map: MapId, number: u32) -> Refusal {
+    if served.pipeline.maps[map.0].replicated {
+        let error = format!("partition {number} is not being read yet");
+        return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error);
     }
-    let (mut restoring, mut left) = (0, 0);
-    for (_, partition) in &held {
-        let partition = partition.read().expect("nobody panics with it held");
-        if let Phase::Restoring { end } = partition.phase() {
-            restoring += 1;
-            left += end - partition.position();
-        }
-    }
-    if restoring > 0 {
-        let error = format!(
-            "{restoring} of {} partitions are being restored: {left} changelog offsets are left",
-            held.len()
-        );
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
-    }
-    Ok(held)
+    let error = match health::is_settled(served) {
+        true => format!("partition {number} is not held here"),
+        false => format!("partition {number} is not held here, or not taken yet"),
+    };
+    Refusal::new(StatusCode::MISDIRECTED_REQUEST, error)
 }

@@ -1,0 +1,134 @@
+//! `millstream drain`: has a running process of this host commit, leave the group and end, so that others have its partitions at once.
+//!
+//! HTTP changes nothing, so it is a signal that asks. The process is found by the file lock of its instance. Invariant: no signal goes
+//! to a process that is not the one that holds the lock.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::{host_name, instance_name, read, runtime};
+use crate::config::Overrides;
+use crate::load;
+use crate::seat_lock::{Holder, SeatLock};
+use crate::supervisor::{Failure, SHUTDOWN_MAX};
+
+/// A process that was asked to gives up its workers after a while; this long afterwards it must have ended.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a process that has just started may take to write its id down.
+const STARTING_MAX: Duration = Duration::from_secs(2);
+const STARTING_LOOK: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The pipeline file.
+    pipeline: PathBuf,
+    /// Name of the process among those of the pipeline, as `run` was given it. The host's name by default.
+    #[arg(long, value_parser = instance_name)]
+    instance: Option<String>,
+    /// Brokers, as `run` was given them, in place of the file's `bootstrap.servers`.
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap: Option<String>,
+}
+
+pub fn main(arguments: Arguments) -> Result<(), Failure> {
+    let overrides = Overrides {
+        bootstrap: arguments.bootstrap,
+        embedded: false,
+    };
+    let config = read(&arguments.pipeline, &overrides, &runtime()?)?;
+    let instance = arguments.instance.unwrap_or_else(host_name);
+    let clients = load::clients(&config, &instance)?;
+    let pipeline = &config.pipeline.name;
+    let failed = |why: String| Failure::Drain {
+        pipeline: pipeline.clone(),
+        instance: instance.clone(),
+        why,
+    };
+    let find = || {
+        SeatLock::holder(pipeline, &instance, clients.bootstrap())
+            .map_err(|why| failed(why.to_string()))
+    };
+    let process = find_process(&find)?.map_err(&failed)?;
+    let asked = pidfd_send_signal(&process, Signal::USR1);
+    asked.map_err(|why| failed(format!("it can't be asked to end: {why}")))?;
+    println!("asked; waiting until it has committed, left the group and ended");
+    if !wait(&process).map_err(|why| failed(format!("it can't be waited for: {why}")))? {
+        return Err(failed("it was asked to, and is still running".into()));
+    }
+    match find()? {
+        Holder::Drained => {
+            println!("instance {instance} of {pipeline} is drained: others have its partitions");
+            Ok(())
+        }
+        Holder::None => Err(failed(
+            "it ended, and did not say that it had committed everything and left the group: see its log. What was not committed comes \
+             again"
+                .into(),
+        )),
+        Holder::Process(_) | Holder::Unknown => {
+            Err(failed("it ended, and has been started again".into()))
+        }
+    }
+}
+
+/// The process that holds the lock.
+fn find_process(
+    find: &dyn Fn() -> Result<Holder, Failure>,
+) -> Result<Result<OwnedFd, String>, Failure> {
+    let began = Instant::now();
+    loop {
+        let pid = match find()? {
+            Holder::Process(pid) => pid,
+            Holder::Unknown if began.elapsed() < STARTING_MAX => {
+                std::thread::sleep(STARTING_LOOK);
+                continue;
+            }
+            Holder::Unknown => {
+                return Ok(Err(
+                    "it runs, and does not say under which process id: it is of an earlier version"
+                        .into(),
+                ));
+            }
+            Holder::None | Holder::Drained => {
+                return Ok(Err("no such process runs on this host".into()));
+            }
+        };
+        let id = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let Some(id) = id else {
+            return Ok(Err(format!("{pid} is no process id")));
+        };
+        let opened = match pidfd_open(id, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => continue,
+            opened => opened,
+        };
+        // Held still, by the same id: it is the process that was opened, for another of this id would not have the lock.
+        if find()? == Holder::Process(pid) {
+            return Ok(opened.map_err(|why| format!("process {pid} can't be opened: {why}")));
+        }
+    }
+}
+
+/// Whether it has ended in time.
+fn wait(process: &OwnedFd) -> rustix::io::Result<bool> {
+    let until = Instant::now() + SHUTDOWN_MAX + GRACE;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut ended = [PollFd::new(process, PollFlags::IN)];
+        let timeout = Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(0),
+            tv_nsec: 0,
+        };
+        match poll(&mut ended, Some(&timeout)) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(why) => return Err(why),
+        }
+    }
+}
