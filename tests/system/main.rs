@@ -18,6 +18,7 @@ mod queries;
 mod quickstart;
 mod rig_proofs;
 mod routing;
+mod snapshots;
 mod states;
 mod telemetry;
 mod tidy;

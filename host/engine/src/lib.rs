@@ -9,9 +9,9 @@ pub mod record;
 
 pub mod pipeline;
 
-pub mod step;
-
 pub mod state;
+
+pub mod step;
 
 pub mod task;
 

@@ -5,7 +5,7 @@
 //! of the moment it was taken has been read; what a reader of committed records sees as the end would let a dead writer's open
 //! transaction hide committed changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,16 @@ use millstream_engine::state::restore::{MapPartition, Phase};
 use crate::cluster::{Read, Reader};
 use crate::directory::{MapPlace, SharedPartition};
 use crate::map_memory::MapMemory;
+use crate::snapshots::Snapshots;
+use crate::snapshots::loader::{Loader, Wanted};
 use crate::standby::Standbys;
 
 /// How long a partition that has something to read may stand still before its reading is begun again. librdkafka has been seen to
 /// fetch nothing after an outage, for minutes; an open transaction of somebody else may hold it up too, and then nothing is lost.
 const STANDSTILL_MAX: Duration = Duration::from_secs(10);
+
+/// How long partitions that were filled from snapshots wait for others that are, at most, before their changelogs are read on.
+const LOADED_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a changelog that can't be read is left alone before it is tried again.
 const REBUILD_PAUSE: Duration = Duration::from_secs(5);
@@ -46,10 +51,21 @@ pub struct Changelogs<R> {
     follows: bool,
     /// What the process keeps copies of, for this to take.
     standbys: Option<Arc<Standbys>>,
+    snapshots: Option<Arc<Snapshots>>,
+    loader: Option<Loader>,
+    /// Partitions that the loader has, or had a moment ago: their changelogs are not read yet.
+    loading: BTreeSet<MapPlace>,
+    loaded: Vec<MapPlace>,
+    loaded_due: Instant,
 }
 
 impl<R: Reader> Changelogs<R> {
-    pub fn new(reader: R, topics: Vec<String>, memory: Arc<MapMemory>) -> Self {
+    pub fn new(
+        reader: R,
+        topics: Vec<String>,
+        memory: Arc<MapMemory>,
+        snapshots: Option<Arc<Snapshots>>,
+    ) -> Self {
         Self {
             reader,
             topics,
@@ -61,6 +77,11 @@ impl<R: Reader> Changelogs<R> {
             behind: BTreeMap::new(),
             follows: false,
             standbys: None,
+            snapshots,
+            loader: None,
+            loading: BTreeSet::new(),
+            loaded: Vec::new(),
+            loaded_due: Instant::now(),
         }
     }
 
@@ -73,18 +94,32 @@ impl<R: Reader> Changelogs<R> {
     /// Takes these map partitions. To be called after the stable offsets of the inputs were read. Can be called again after an
     /// error.
     pub fn take(&mut self, places: &[MapPlace]) -> Result<(), String> {
+        self.stop_loading();
         let mut held = BTreeMap::new();
+        let mut wanted = Vec::new();
         let mut warm = 0;
         for &place in places {
             let (start, end) = self.bounds(place)?;
             let copy = self.copy_of(place);
             warm += usize::from(copy.is_some());
-            held.insert(place, self.partition(place, copy, (start, end)));
+            if let Some(kept) = self.kept(place, copy, (start, end)) {
+                held.insert(place, kept);
+                continue;
+            }
+            let shared = Arc::new(RwLock::new(self.memory.partition(place.0, start, end)));
+            held.insert(place, Arc::clone(&shared));
+            wanted.push(Wanted {
+                place,
+                shared,
+                start,
+                end,
+            });
         }
         if warm > 0 {
             tracing::info!("{warm} map partitions are taken over from standby copies");
         }
         self.held = held;
+        self.load(wanted)?;
         self.assign()?;
         self.parked.clear();
         self.broken.clear();
@@ -130,7 +165,8 @@ impl<R: Reader> Changelogs<R> {
     /// Reads what is held, each topic partition from where the fold stands that is least far.
     fn assign(&mut self) -> Result<(), String> {
         let mut places: BTreeMap<(&str, u32), i64> = BTreeMap::new();
-        for (&(map, partition), shared) in &self.held {
+        let read_on = |(place, _): &(&MapPlace, _)| !self.loading.contains(place);
+        for (&(map, partition), shared) in self.held.iter().filter(read_on) {
             let position = read(shared).position();
             let least = places.entry((&self.topics[map.0], partition));
             let least = least.or_insert(position);
@@ -164,26 +200,85 @@ impl<R: Reader> Changelogs<R> {
         self.standbys.as_ref()?.claim(place)
     }
 
-    fn partition(
+    /// A copy of it, or what was parked, to go on from.
+    fn kept(
         &self,
         place: MapPlace,
         copy: Option<SharedPartition>,
         (start, end): (i64, i64),
-    ) -> SharedPartition {
-        if let Some(parked) = copy.or_else(|| self.parked.get(&place).cloned()) {
-            let mut partition = write(&parked);
-            // A changelog that was made anew, or cut further than we had read, has to be read from its start.
-            if (start..=end).contains(&partition.position()) {
-                partition.resume(end);
-                drop(partition);
-                return parked;
-            }
+    ) -> Option<SharedPartition> {
+        let kept = copy.or_else(|| self.parked.get(&place).cloned())?;
+        let mut partition = write(&kept);
+        // A changelog that was made anew, or cut further than we had read, has to be read from its start.
+        (start..=end).contains(&partition.position()).then(|| {
+            partition.resume(end);
+            Arc::clone(&kept)
+        })
+    }
+
+    /// Begins to fill those of which there are snapshots.
+    fn load(&mut self, wanted: Vec<Wanted>) -> Result<(), String> {
+        let Some(snapshots) = &self.snapshots else {
+            return Ok(());
+        };
+        let restoring = |one: &Wanted| read(&one.shared).phase() != Phase::Live;
+        let wanted = wanted.into_iter().filter(restoring);
+        let mut wanted: Vec<Wanted> = wanted.filter(|one| snapshots.has(one.place)).collect();
+        // A topic may have been made anew since the process began: nobody's snapshots are of that one.
+        let maps: BTreeSet<MapId> = wanted.iter().map(|one| one.place.0).collect();
+        for map in maps {
+            let id = self.reader.topic_id(&self.topics[map.0])?;
+            wanted.retain(|one| one.place.0 != map || snapshots.topic_id(one.place) == id);
         }
-        Arc::new(RwLock::new(self.memory.partition(place.0, start, end)))
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        self.loading = wanted.iter().map(|one| one.place).collect();
+        let loader = Loader::start(snapshots, &self.memory, wanted);
+        self.loader = Some(loader.map_err(|why| format!("a thread: {why}"))?);
+        Ok(())
+    }
+
+    /// What was being filled is empty, or half full: it is nobody's from here on.
+    fn stop_loading(&mut self) {
+        self.loader = None;
+        for place in std::mem::take(&mut self.loading) {
+            self.held.remove(&place);
+        }
+        self.loaded.clear();
+    }
+
+    /// Reads the changelogs of what has been filled on from there. Several at a time: reading is begun anew for all others too.
+    fn take_loaded(&mut self) -> Result<(), String> {
+        let Some(loader) = &self.loader else {
+            return Ok(());
+        };
+        let finished = loader.is_finished();
+        for (place, done) in loader.take_done() {
+            done.map_err(|full| self.memory.describe(place.0, &full))?;
+            self.loaded.push(place);
+        }
+        let now = Instant::now();
+        if !finished && (self.loaded.is_empty() || now < self.loaded_due) {
+            return Ok(());
+        }
+        self.loaded_due = now + LOADED_PAUSE;
+        for place in self.loaded.drain(..) {
+            self.loading.remove(&place);
+            self.behind.insert(place, now);
+        }
+        if finished {
+            self.loader = None;
+        }
+        if let Err(why) = self.assign() {
+            tracing::warn!("changelogs can't be read on from their snapshots yet: {why}");
+        }
+        Ok(())
     }
 
     /// Gives all partitions up, keeping their contents until it is known which of them come back.
     pub fn park(&mut self) -> Result<(), String> {
+        self.stop_loading();
         self.reader.assign(&[])?;
         self.parked = std::mem::take(&mut self.held);
         self.behind.clear();
@@ -251,7 +346,9 @@ impl<R: Reader> Changelogs<R> {
     /// Records that stand in a row for a partition are folded under one lock: who asks meanwhile waits once, for a part of a
     /// millisecond, instead of for each of them anew.
     pub fn poll(&mut self) -> Result<usize, String> {
+        self.take_loaded()?;
         let (topics, held, broken) = (&self.topics, &self.held, &mut self.broken);
+        let loading = &self.loading;
         let mut moved: Vec<MapPlace> = Vec::new();
         // Several maps may be made from one topic.
         let mut locked: Vec<(MapPlace, RwLockWriteGuard<'_, MapPartition>)> = Vec::new();
@@ -264,7 +361,8 @@ impl<R: Reader> Changelogs<R> {
             if !locked.first().is_some_and(|(place, _)| at(place)) {
                 locked.clear();
                 let maps = (0..topics.len()).map(|map| (MapId(map), partition));
-                let places = maps.filter(|place| at(place) && !broken.contains(place));
+                let folds = |place: &MapPlace| !broken.contains(place) && !loading.contains(place);
+                let places = maps.filter(|place| at(place) && folds(place));
                 locked.extend(places.filter_map(|place| Some((place, write(held.get(&place)?)))));
                 moved.extend(locked.iter().map(|(place, _)| *place));
             }
@@ -331,8 +429,10 @@ impl<R: Reader> Changelogs<R> {
                 }
             }
         }
-        let stands = |since: &Instant| now.duration_since(*since) > STANDSTILL_MAX;
-        if self.behind.values().any(stands) {
+        let stands = |(place, since): (&MapPlace, &Instant)| {
+            now.duration_since(*since) > STANDSTILL_MAX && !self.loading.contains(place)
+        };
+        if self.behind.iter().any(stands) {
             tracing::warn!(
                 "a changelog has not moved for {STANDSTILL_MAX:?}: reading it again from there"
             );
@@ -350,4 +450,15 @@ fn read(shared: &SharedPartition) -> RwLockReadGuard<'_, MapPartition> {
 
 fn write(shared: &SharedPartition) -> RwLockWriteGuard<'_, MapPartition> {
     shared.write().expect("nobody panics with it held")
+}
+
+#[cfg(test)]
+impl<R> Changelogs<R> {
+    pub fn reader(&self) -> &R {
+        &self.reader
+    }
+
+    pub fn is_loading(&self) -> bool {
+        !self.loading.is_empty()
+    }
 }

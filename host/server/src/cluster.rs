@@ -288,6 +288,9 @@ pub trait Reader {
     /// First offset, and the high watermark, which open transactions don't hold back.
     fn bounds(&self, topic: &str, partition: u32) -> Result<(i64, i64), String>;
 
+    /// What tells a topic from others that had its name before; none where it has no such thing.
+    fn topic_id(&self, topic: &str) -> Result<Option<u128>, String>;
+
     /// Hands out what is there.
     fn poll(&mut self, each: impl FnMut(ReadPlace<'_>, Read<'_>));
 }
@@ -324,6 +327,12 @@ pub trait Admin: Debug {
         names: impl IntoIterator<Item = &'a str>,
     ) -> Result<BTreeMap<String, TopicFacts>, AdminError>;
 
+    /// What tells this cluster from others; none where nothing of it outlives the process.
+    fn cluster_id(&self) -> Option<String>;
+
+    /// See [`Reader::topic_id`].
+    fn topic_id(&self, name: &str) -> Result<Option<u128>, String>;
+
     /// Makes a topic of the pipeline's own. One that exists already, made by another instance a moment ago, is fine.
     fn create_topic(&self, name: &str, partitions: u32, upkeep: Upkeep) -> Result<(), AdminError>;
 
@@ -355,6 +364,8 @@ pub struct TopicFacts {
     /// `max.message.bytes`.
     pub record_bytes_max: usize,
     pub cleanup_policy: String,
+    /// `delete.retention.ms`: how long a compacted topic still tells of removed keys.
+    pub delete_retention: Duration,
 }
 
 impl TopicFacts {

@@ -23,6 +23,7 @@ mod reporter;
 mod restoring;
 mod running;
 mod seat_lock;
+mod snapshots;
 mod standby;
 mod status;
 mod supervisor;

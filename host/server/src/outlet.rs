@@ -60,8 +60,8 @@ impl<C: Cluster> Outlet<C> {
         });
         let changelogs: Vec<Option<usize>> = changelogs.collect();
         let sunk = used.limits.iter().map(|limit| limit.record_bytes_max);
-        let kept = changelogs.iter().zip(&used.record_bytes_of);
-        let kept = kept.filter_map(|(own, bytes)| own.is_some().then_some(*bytes));
+        let kept = changelogs.iter().zip(&used.maps);
+        let kept = kept.filter_map(|(own, facts)| own.is_some().then_some(facts.record_bytes_max));
         let bytes = sunk.chain(kept);
         let record_bytes = (bytes.clone().min().unwrap_or(0), bytes.max().unwrap_or(0));
         Self {

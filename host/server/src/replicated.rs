@@ -15,6 +15,7 @@ use crate::cluster::{Cluster, Reader};
 use crate::directory::{Directory, MapPlace};
 use crate::insist::insist;
 use crate::map_memory::MapMemory;
+use crate::snapshots::Snapshots;
 
 /// How long the thread sleeps where there is nothing to fold: how late a change may be seen.
 const IDLE: Duration = Duration::from_millis(5);
@@ -51,11 +52,13 @@ impl Replicated {
         topics: Vec<String>,
         directory: &Arc<Directory>,
         memory: &Arc<MapMemory>,
+        snapshots: Option<Arc<Snapshots>>,
     ) -> Result<Self, String> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut thread = None;
         if !places.is_empty() {
-            let changelogs = Changelogs::new(cluster.reader()?, topics, Arc::clone(memory));
+            let reader = cluster.reader()?;
+            let changelogs = Changelogs::new(reader, topics, Arc::clone(memory), snapshots);
             let (stop, directory) = (Arc::clone(&stop), Arc::clone(directory));
             let fold = move || fold(changelogs, &places, &directory, &stop);
             let started = std::thread::Builder::new()

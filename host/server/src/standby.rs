@@ -83,8 +83,12 @@ impl Standby {
         if wanted.copies > 0 && !maps.is_empty() {
             let all = 0..wanted.pipeline.maps.len();
             let topics = all.map(|map| wanted.pipeline.topic_of(MapId(map)));
-            let changelogs =
-                Changelogs::new(cluster.reader()?, topics.collect(), Arc::clone(memory));
+            let changelogs = Changelogs::new(
+                cluster.reader()?,
+                topics.collect(),
+                Arc::clone(memory),
+                None,
+            );
             let mut keeper = Keeper {
                 cluster: cluster.clone(),
                 wanted,

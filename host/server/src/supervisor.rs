@@ -10,10 +10,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use millstream_engine::commit::ledger::Ledger;
-use millstream_engine::pipeline::{MapId, Pipeline};
+use millstream_engine::pipeline::{Kept, MapId, Pipeline};
 use millstream_engine::worker::Setup;
 
-use crate::cluster::{Admin as _, AdminError, Cluster, StartPlace};
+use crate::cluster::{Admin, AdminError, Cluster, StartPlace};
 use crate::config::{Config, Problems};
 use crate::directory::Directory;
 use crate::kafka::Clients;
@@ -24,6 +24,8 @@ use crate::query::{AskGroup, Routing, Served, Server};
 use crate::replicated::{self, Replicated};
 use crate::restoring::Restoring;
 use crate::seat_lock::{LockError, SeatLock};
+use crate::snapshots::writer::Writer;
+use crate::snapshots::{self, MapCounts, Snapshots, State};
 use crate::standby::{Standby, Wanted};
 use crate::status::{self, SharedStatus};
 use crate::tables::Tables;
@@ -44,6 +46,8 @@ pub struct Options {
     pub advertise: (String, u16),
     /// How long an unreachable broker is tried; for ever where there is none.
     pub connect_timeout: Option<Duration>,
+    /// Where snapshots of maps are kept, if they are.
+    pub state: Option<State>,
 }
 
 /// How the process is asked to end, and asked how it is.
@@ -95,6 +99,8 @@ pub enum Failure {
         instance: String,
         why: String,
     },
+    #[error("{0} snapshots are not valid: a restore would set them aside")]
+    Damaged(usize),
     #[error("the workers did not end in time")]
     Stuck,
     #[error("not everything that was fed is processed: {0}")]
@@ -164,10 +170,60 @@ pub fn run_on<C: Cluster>(
         Err(AdminError::Stopped) => return Ok(()),
         settled => settled?,
     }
+    let counts = snapshots::counts(&config.pipeline);
+    let open = |state| Snapshots::open(state, &config.pipeline, &topics.maps, &admin, &counts);
+    let snapshots = options.state.as_ref().and_then(open);
+    let ledger = ledger(&config.pipeline, &admin);
     drop(admin);
 
+    let served = served(
+        cluster, address, config, steps, options, control, &topics, counts,
+    );
+    let mut replicated = start_replicated(cluster, &served, snapshots.clone())?;
+    let directory = Arc::clone(&served.directory);
+    let writer = start_writer(snapshots.clone(), &directory)?;
+    let standby = start_standby(cluster, config.standby, &served, topics.map_partitions)?;
+    let seats = Seats {
+        outlet: &outlet,
+        producers,
+        snapshots,
+        ledger,
+        topics: &topics,
+        steps,
+        control,
+    };
+    let workers = start_workers(seats, &served)?;
+    let purging = purge::start(cluster, &served.pipeline, &control.workers, stop);
+    purging.map_err(|source| Failure::System {
+        what: "a thread".into(),
+        source,
+    })?;
+    Server::serve(listener, served).map_err(|source| Failure::System {
+        what: "HTTP can't be served".into(),
+        source,
+    })?;
+    tracing::info!("listening on http://{}", server.address);
+    let ended = watch(workers, &directory, &mut replicated, stop);
+    drop((replicated, writer, standby));
+    ended
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one of the things that there are when it is made, once"
+)]
+fn served<C: Cluster>(
+    cluster: &C,
+    address: String,
+    config: &Config,
+    steps: &[StepPlugin],
+    options: &Options,
+    control: &Control,
+    topics: &Topics,
+    snapshots: Arc<[MapCounts]>,
+) -> Served {
     let pipeline = Arc::new(config.pipeline.clone());
-    let served = Served {
+    Served {
         pipeline: Arc::clone(&pipeline),
         instance: options.instance.clone(),
         revision: steps
@@ -184,32 +240,8 @@ pub fn run_on<C: Cluster>(
         workers: control.workers.clone(),
         address,
         routing: Arc::new(Routing::new(&options.instance, &pipeline, asking(cluster))),
-    };
-    let mut replicated = start_replicated(cluster, &served)?;
-    let wanted = Wanted {
-        copies: config.standby,
-        workers: options.workers,
-        partitions: topics.map_partitions,
-        pipeline: Arc::clone(&pipeline),
-    };
-    let standby = Standby::start(cluster, wanted, &served.memory, &served.standbys);
-    let standby = standby.map_err(|why| Failure::Worker(WorkerError::Failed(why)))?;
-    let workers = start_workers(&outlet, producers, &served, &topics, steps, control)?;
-    let purging = purge::start(cluster, &pipeline, &control.workers, stop);
-    purging.map_err(|source| Failure::System {
-        what: "a thread".into(),
-        source,
-    })?;
-    let directory = Arc::clone(&served.directory);
-    Server::serve(listener, served).map_err(|source| Failure::System {
-        what: "HTTP can't be served".into(),
-        source,
-    })?;
-    tracing::info!("listening on http://{}", server.address);
-    let ended = watch(workers, &directory, &mut replicated, stop);
-    drop(standby);
-    drop(replicated);
-    ended
+        snapshots,
+    }
 }
 
 fn advertised((host, port): &(String, u16), listening: SocketAddr) -> String {
@@ -222,13 +254,59 @@ fn asking<C: Cluster>(cluster: &C) -> AskGroup {
     Arc::new(move || cluster.group())
 }
 
-fn start_replicated<C: Cluster>(cluster: &C, served: &Served) -> Result<Replicated, Failure> {
+/// Which changelogs the maps have, as far as the cluster tells topics of one name apart.
+fn ledger(pipeline: &Pipeline, admin: &impl Admin) -> Ledger {
+    let own = pipeline.maps.iter().enumerate();
+    let own = own.filter(|(_, map)| !matches!(map.kept, Kept::Topic(_)));
+    let ids: Vec<(&str, String)> = own
+        .filter_map(|(id, map)| {
+            let topic = pipeline.changelog(MapId(id));
+            let id = admin.topic_id(&topic).ok().flatten()?;
+            Some((map.name.as_str(), id.to_string()))
+        })
+        .collect();
+    Ledger::new(ids.iter().map(|(name, id)| (*name, id.as_str())))
+}
+
+fn start_standby<C: Cluster>(
+    cluster: &C,
+    copies: u32,
+    served: &Served,
+    partitions: u32,
+) -> Result<Standby, Failure> {
+    let workers = served.workers.len();
+    let wanted = Wanted {
+        copies,
+        workers: u32::try_from(workers).expect("256 workers are the most"),
+        partitions,
+        pipeline: Arc::clone(&served.pipeline),
+    };
+    let started = Standby::start(cluster, wanted, &served.memory, &served.standbys);
+    started.map_err(|why| Failure::Worker(WorkerError::Failed(why)))
+}
+
+fn start_writer(
+    snapshots: Option<Arc<Snapshots>>,
+    directory: &Arc<Directory>,
+) -> Result<Option<Writer>, Failure> {
+    let started = snapshots.map(|snapshots| Writer::start(snapshots, Arc::clone(directory)));
+    started.transpose().map_err(|source| Failure::System {
+        what: "a thread".into(),
+        source,
+    })
+}
+
+fn start_replicated<C: Cluster>(
+    cluster: &C,
+    served: &Served,
+    snapshots: Option<Arc<Snapshots>>,
+) -> Result<Replicated, Failure> {
     let pipeline = &served.pipeline;
     let places = replicated::places(pipeline, &served.partitions_of);
     let maps = 0..pipeline.maps.len();
     let topics = maps.map(|map| pipeline.topic_of(MapId(map))).collect();
     let (directory, memory) = (&served.directory, &served.memory);
-    let started = Replicated::start(cluster, places, topics, directory, memory);
+    let started = Replicated::start(cluster, places, topics, directory, memory, snapshots);
     started.map_err(|why| Failure::Worker(WorkerError::Failed(why)))
 }
 
@@ -260,21 +338,39 @@ fn open_seats<C: Cluster>(
 
 type Worker = JoinHandle<Result<(), WorkerError>>;
 
-fn start_workers<C: Cluster>(
-    outlet: &Outlet<C>,
+/// What all workers of the process are made of.
+struct Seats<'a, C: Cluster> {
+    outlet: &'a Outlet<C>,
+    /// One for each.
     producers: Vec<C::Producer>,
-    served: &Served,
-    topics: &Topics,
-    steps: &Arc<Vec<StepPlugin>>,
-    control: &Control,
-) -> Result<Vec<Worker>, Failure> {
+    snapshots: Option<Arc<Snapshots>>,
+    ledger: Ledger,
+    topics: &'a Topics,
+    steps: &'a Arc<Vec<StepPlugin>>,
+    control: &'a Control,
+}
+
+fn start_workers<C: Cluster>(seats: Seats<'_, C>, served: &Served) -> Result<Vec<Worker>, Failure> {
+    let Seats {
+        outlet,
+        producers,
+        snapshots,
+        ledger,
+        topics,
+        steps,
+        control,
+    } = seats;
     let mut workers = Vec::new();
     let partitions_of: Arc<[u32]> = topics.partitions_of.clone().into();
     let tables = Arc::new(Tables::new(
         Arc::clone(&served.pipeline),
         (
             Arc::clone(&partitions_of),
-            topics.record_bytes_of.clone().into(),
+            topics
+                .maps
+                .iter()
+                .map(|facts| facts.record_bytes_max)
+                .collect(),
         ),
         Arc::<Directory>::clone(&served.directory),
     ));
@@ -288,7 +384,7 @@ fn start_workers<C: Cluster>(
                 instance: served.instance.clone(),
                 worker,
                 run: draw(),
-                ledger: Ledger::default(),
+                ledger: ledger.clone(),
             },
             partitions_of: Arc::clone(&partitions_of),
             steps: Arc::clone(steps),
@@ -296,6 +392,7 @@ fn start_workers<C: Cluster>(
             directory: Arc::<Directory>::clone(&served.directory),
             memory: Arc::clone(&served.memory),
             standbys: Arc::clone(&served.standbys),
+            snapshots: snapshots.clone(),
             status: Arc::clone(status),
             stop: Arc::clone(&control.stop),
             drain: Arc::clone(&control.drain),

@@ -16,8 +16,8 @@ pub struct Topics {
     pub map_partitions: u32,
     /// Of every map's topic, parallel to the pipeline's maps.
     pub partitions_of: Vec<u32>,
-    /// The `max.message.bytes` of those topics.
-    pub record_bytes_of: Vec<usize>,
+    /// The same topics.
+    pub maps: Vec<TopicFacts>,
     /// Parallel to the pipeline's sinks.
     pub limits: Vec<SinkLimits>,
     /// Every partition of every source topic, and where its source starts.
@@ -277,13 +277,12 @@ fn gather(config: &Config, facts: &BTreeMap<String, TopicFacts>, map_partitions:
             .map(move |partition| (topic.topic.clone(), partition, start))
     });
     let maps = 0..pipeline.maps.len();
-    let maps: Vec<&TopicFacts> = maps
-        .map(|map| &facts[&pipeline.topic_of(MapId(map))])
-        .collect();
+    let maps = maps.map(|map| facts[&pipeline.topic_of(MapId(map))].clone());
+    let maps: Vec<TopicFacts> = maps.collect();
     Topics {
         map_partitions,
         partitions_of: maps.iter().map(|facts| facts.partitions).collect(),
-        record_bytes_of: maps.iter().map(|facts| facts.record_bytes_max).collect(),
+        maps,
         limits: limits.collect(),
         starts: starts.collect(),
     }

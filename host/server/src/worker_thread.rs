@@ -27,6 +27,7 @@ use crate::map_memory::MapMemory;
 use crate::outlet::{OpenError, Outlet};
 use crate::reporter::Reporter;
 use crate::running::Running;
+use crate::snapshots::Snapshots;
 use crate::standby::Standbys;
 use crate::status::{Phase, SharedStatus};
 use crate::tables::Tables;
@@ -56,6 +57,7 @@ pub struct Seat<C> {
     pub directory: Arc<Directory>,
     pub memory: Arc<MapMemory>,
     pub standbys: Arc<Standbys>,
+    pub snapshots: Option<Arc<Snapshots>>,
     pub status: SharedStatus,
     pub stop: Arc<AtomicBool>,
     /// Ending, the worker is to leave the group.
@@ -158,7 +160,8 @@ impl<C: Cluster> Loop<C> {
             engine: Worker::new(seat.setup.clone()),
             consumer,
             changelogs: reader.map(|reader| {
-                let changelogs = Changelogs::new(reader, changelogs, memory);
+                let snapshots = seat.snapshots.clone();
+                let changelogs = Changelogs::new(reader, changelogs, memory, snapshots);
                 changelogs.with_standbys(&seat.standbys)
             }),
             awaited: None,

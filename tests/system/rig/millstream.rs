@@ -42,6 +42,10 @@ pub fn binary() -> PathBuf {
 pub fn run(arguments: &[impl AsRef<OsStr>]) -> Output {
     let result = Command::new(binary())
         .args(arguments)
+        .env(
+            "XDG_STATE_HOME",
+            env::temp_dir().join("millstream-tests-state"),
+        )
         .stdin(Stdio::null())
         .output();
     result.unwrap_or_else(|error| panic!("{}: {error}", binary().display()))
@@ -79,6 +83,9 @@ impl Millstream {
     /// The same for another binary: what the rig's own tests use.
     #[must_use]
     pub fn spawn_command(log: &Path, mut command: Command) -> Self {
+        // Never the folder of whoever runs the tests: what is left there would be found by the next run.
+        let state = log.parent().map(|folder| folder.join("state-home"));
+        command.env("XDG_STATE_HOME", state.unwrap_or_default());
         let file = File::options().create(true).append(true).open(log);
         let file = file.unwrap_or_else(|error| panic!("{}: {error}", log.display()));
         command

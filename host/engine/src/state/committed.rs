@@ -10,7 +10,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::entries::Entries;
+use super::entries::{Entries, SLOTS_MAX};
 use super::index::Index;
 use crate::json::{Pointer, find};
 
@@ -86,6 +86,13 @@ impl Committed {
         }
     }
 
+    /// Makes room in the table for so many more, so that it does not grow step by step, which takes most of the time of a fill.
+    pub fn reserve(&mut self, more: usize) {
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.table
+            .reserve(more, |&slot| hasher.hash_one(entries.key(slot)));
+    }
+
     pub fn entries(&self) -> &Entries {
         &self.entries
     }
@@ -137,6 +144,31 @@ impl Committed {
         };
         Some(now + Entries::footprint_of(key, value) + table)
     }
+
+    /// The same for several new entries, together; `bytes` is what each of them takes, added up. None also where there are indexes:
+    /// nobody knows before what they will take.
+    pub fn footprint_with_all(&self, entries: usize, bytes: usize) -> Option<usize> {
+        let slots = u32::try_from(entries).ok()?.checked_add(self.entries.end());
+        slots.filter(|&slots| slots < SLOTS_MAX && self.indexes.is_empty())?;
+        let all = self.table.len() + entries;
+        let table = if all > self.table.capacity() {
+            table_footprint(all)
+        } else {
+            0
+        };
+        Some(self.footprint() + bytes + Entries::footprint_of_slots(entries) + table)
+    }
+
+    /// What it would take with room in the table for so many more entries, while that is made.
+    pub fn footprint_reserved(&self, more: usize) -> usize {
+        self.footprint() + table_footprint(self.table.len() + more)
+    }
+}
+
+/// What a table with room for so many takes at most: an eighth stays free, and buckets are a power of two.
+fn table_footprint(entries: usize) -> usize {
+    let buckets = (entries / 7 * 8 + 16).next_power_of_two();
+    buckets * (size_of::<u32>() + 1) + 64
 }
 
 /// A change of an entry's value, told to the indexes.

@@ -109,7 +109,17 @@ impl Entries {
 
     /// What another entry takes at most, or one more of another length.
     pub fn footprint_of(key: &[u8], value: &[u8]) -> usize {
-        allocated(KEY + key.len() + value.len()) + CHUNK * size_of::<Box<[u8]>>()
+        Self::bytes_of(key, value) + CHUNK * size_of::<Box<[u8]>>()
+    }
+
+    /// What key and value take, without the slot.
+    pub fn bytes_of(key: &[u8], value: &[u8]) -> usize {
+        allocated(KEY + key.len() + value.len())
+    }
+
+    /// What so many more slots take at most.
+    pub fn footprint_of_slots(slots: usize) -> usize {
+        (slots / CHUNK + 2) * CHUNK * size_of::<Box<[u8]>>()
     }
 }
 

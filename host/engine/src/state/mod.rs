@@ -8,4 +8,5 @@ pub mod index;
 pub mod overlay;
 pub mod restore;
 pub mod search;
+pub mod snapshot;
 mod sorted;

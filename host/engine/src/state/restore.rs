@@ -8,6 +8,8 @@
 
 use crate::state::budget::{Full, Share};
 use crate::state::committed::Committed;
+use crate::state::entries::Entries;
+use crate::state::snapshot::Block;
 
 /// Of a partition without entries, roughly: what lies around the contents.
 const OVERHEAD: usize = 1024;
@@ -102,6 +104,37 @@ impl MapPartition {
             .hold(needed.map_or(usize::MAX / 2, |needed| needed + OVERHEAD))?;
         self.contents.put(key, value);
         Ok(())
+    }
+
+    /// Makes room for about so many entries, if there is room. Filling goes well without, only slower.
+    pub fn reserve(&mut self, entries: usize) {
+        let needed = self.contents.footprint_reserved(entries);
+        if self.share.hold(needed + OVERHEAD).is_ok() {
+            self.contents.reserve(entries);
+        }
+    }
+
+    /// Takes in entries of a snapshot. They are no fold yet: the position stays where it is until [`MapPartition::loaded`].
+    pub fn load(&mut self, block: &Block<'_>) -> Result<(), Full> {
+        let bytes = block
+            .iter()
+            .map(|(key, value)| Entries::bytes_of(key, value));
+        let needed = self.contents.footprint_with_all(block.len(), bytes.sum());
+        // Asked for all at once, which is quick, or, where that is too much or not known, for each.
+        let all = needed.is_some_and(|needed| self.share.hold(needed + OVERHEAD).is_ok());
+        for (key, value) in block.iter() {
+            if all {
+                self.contents.put(key, Some(value));
+            } else {
+                self.put(key, Some(value))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All of a snapshot was taken in: with everything from `from` on folded on top, up to `end` at least, it is the fold.
+    pub fn loaded(&mut self, from: i64) {
+        self.advance(from);
     }
 
     /// Everything before `position` has been read, transaction markers included.

@@ -4,6 +4,7 @@
 mod drain;
 mod reset;
 mod run;
+mod state;
 mod status;
 
 use std::path::{Path, PathBuf};
@@ -60,8 +61,12 @@ enum Command {
     Status(status::Arguments),
     /// Have a running process of this host commit, leave the group and end: others have its partitions at once.
     Drain(drain::Arguments),
-    /// Delete what a pipeline has left in Kafka: committed offsets and changelogs. Shows what there is, and asks.
+    /// Delete what a pipeline has left: committed offsets and changelogs in Kafka, snapshots on this host. Shows what there is, and
+    /// asks.
     Reset(reset::Arguments),
+    /// Show what is kept on this host.
+    #[command(subcommand)]
+    State(state::Command),
 }
 
 pub fn main() -> ExitCode {
@@ -86,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => finish(status::main(&arguments)),
         Command::Drain(arguments) => finish(drain::main(arguments)),
         Command::Reset(arguments) => finish(reset::main(arguments)),
+        Command::State(command) => finish(state::main(command)),
     }
 }
 

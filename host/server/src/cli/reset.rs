@@ -1,16 +1,18 @@
-//! `millstream reset`: deletes what a pipeline has left in Kafka.
+//! `millstream reset`: deletes what a pipeline has left in Kafka, and its snapshots on this host.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
+use super::state::Place;
 use super::{duration, read, runtime};
 use crate::cluster::{Admin as _, Cluster as _};
 use crate::config::Overrides;
 use crate::kafka::Remains;
 use crate::load;
+use crate::snapshots::{self, report};
 use crate::supervisor::Failure;
 
 #[derive(Debug, Args)]
@@ -26,6 +28,8 @@ pub struct Arguments {
     /// Don't ask.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 pub fn main(arguments: Arguments) -> Result<(), Failure> {
@@ -40,7 +44,13 @@ pub fn main(arguments: Arguments) -> Result<(), Failure> {
     let pipeline = &config.pipeline;
     let sources = pipeline.topics.iter().map(|topic| topic.topic.as_str());
     let remains = admin.remains(&pipeline.name, &sources.collect::<Vec<_>>())?;
-    if remains.is_empty() {
+    // A cluster that has no id has no snapshots.
+    let cluster = admin.cluster_id();
+    let folder = cluster.map(|id| snapshots::folder_of(&arguments.place.folder(), &id));
+    let weigh = |folder: &PathBuf| report::weigh(folder, &pipeline.name);
+    let files = folder.as_ref().map_or(Ok((0, 0)), weigh);
+    let files = files.map_err(unusable)?;
+    if remains.is_empty() && files.0 == 0 {
         println!(
             "pipeline \"{}\" has left nothing on {}",
             pipeline.name,
@@ -48,23 +58,36 @@ pub fn main(arguments: Arguments) -> Result<(), Failure> {
         );
         return Ok(());
     }
-    show(&remains, clients.bootstrap());
+    show(&remains, files, clients.bootstrap());
     if !arguments.yes && !confirmed()? {
         println!("nothing was deleted");
         return Ok(());
     }
     admin.delete(&remains)?;
+    if let Some(folder) = folder {
+        report::delete(&folder, &pipeline.name).map_err(unusable)?;
+    }
     println!("deleted");
     Ok(())
 }
 
-fn show(remains: &Remains, bootstrap: &str) {
+fn unusable(source: io::Error) -> Failure {
+    Failure::System {
+        what: "snapshots on this host".into(),
+        source,
+    }
+}
+
+fn show(remains: &Remains, (files, bytes): (usize, u64), bootstrap: &str) {
     println!("pipeline \"{}\" has left on {bootstrap}", remains.group);
     for (topic, partitions) in &remains.offsets {
         println!("  committed offsets of {partitions} partitions of topic {topic}");
     }
     for (topic, (partitions, records)) in &remains.topics {
         println!("  topic {topic}: {partitions} partitions, {records} records at most");
+    }
+    if files > 0 {
+        println!("  snapshots on this host: {files} files, {bytes} bytes");
     }
     if !remains.members.is_empty() {
         let members = remains.members.join(", ");
@@ -78,13 +101,13 @@ fn show(remains: &Remains, bootstrap: &str) {
 }
 
 fn confirmed() -> Result<bool, Failure> {
-    let input = std::io::stdin();
+    let input = io::stdin();
     if !input.is_terminal() {
         let why = "reset asks before it deletes, and there is no terminal to ask at: say --yes";
         return Err(Failure::CommandLine(why.into()));
     }
     print!("Delete it? [y/N] ");
-    let asked = std::io::stdout().flush();
+    let asked = io::stdout().flush();
     let mut answer = String::new();
     let answered = asked.and_then(|()| input.lock().read_line(&mut answer));
     answered.map_err(|source| Failure::System {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::state::Kept;
 use super::{
     duration, host_and_port, host_name, instance_name, read, runtime, start_ticker, watch_signals,
 };
@@ -45,7 +46,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "embedded")]
     connect_timeout: Option<Duration>,
     /// Run on a broker in memory: no Kafka is needed, and nothing is kept.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["state_dir", "snapshot_interval"])]
     embedded: bool,
     /// Write the lines of a file (`-`: standard input) to the topic of a source, or of a map made from one: JSON records with key,
     /// value, headers and timestamp, or bare values. A map's file is read to its end before the pipeline starts.
@@ -57,19 +58,23 @@ pub struct Arguments {
     /// End once everything that was fed is processed and written out.
     #[arg(long, requires = "feeds")]
     until_end: bool,
+    #[command(flatten)]
+    kept: Kept,
 }
 
 pub fn main(arguments: Arguments) -> Result<(), Failure> {
-    let options = Options {
+    let mut options = Options {
         workers: arguments.workers,
         instance: arguments.instance.clone().unwrap_or_else(host_name),
         http: arguments.http,
         advertise: advertised(arguments.advertise.clone(), arguments.http),
         connect_timeout: arguments.connect_timeout,
+        state: None,
     };
     if arguments.embedded {
         return embedded(&arguments, &options);
     }
+    options.state = arguments.kept.open()?;
     let overrides = Overrides {
         bootstrap: arguments.bootstrap,
         embedded: false,

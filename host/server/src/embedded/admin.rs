@@ -44,6 +44,7 @@ impl cluster::Admin for Admin {
                 "delete"
             }
             .into(),
+            delete_retention: Duration::ZERO,
         };
         Ok(self.shared.ask(|broker| {
             let known = broker.topics().filter(|(name, ..)| wanted.contains(name));
@@ -51,6 +52,14 @@ impl cluster::Admin for Admin {
                 .map(|(name, partitions, settings)| (name.to_owned(), facts(partitions, settings)))
                 .collect()
         }))
+    }
+
+    fn cluster_id(&self) -> Option<String> {
+        None
+    }
+
+    fn topic_id(&self, _: &str) -> Result<Option<u128>, String> {
+        Ok(None)
     }
 
     fn create_topic(&self, name: &str, partitions: u32, upkeep: Upkeep) -> Result<(), AdminError> {

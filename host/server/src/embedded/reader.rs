@@ -53,6 +53,10 @@ impl cluster::Reader for Reader {
         bounds.map_err(|error: Error| format!("{topic} partition {partition}: {error}"))
     }
 
+    fn topic_id(&self, _: &str) -> Result<Option<u128>, String> {
+        Ok(None)
+    }
+
     fn poll(&mut self, mut each: impl FnMut(ReadPlace<'_>, Read<'_>)) {
         for place in &mut self.places {
             let at = (place.topic.as_str(), place.partition);

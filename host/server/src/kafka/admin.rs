@@ -22,6 +22,9 @@ use crate::cluster::{self, AdminError, StartPlace, TopicFacts, Upkeep};
 /// How long one try to reach the cluster takes: connecting goes on behind it.
 const CONNECT_TRY: Duration = Duration::from_secs(1);
 
+/// A topic's `delete.retention.ms` where nobody set it.
+const DELETE_RETENTION: Duration = Duration::from_secs(24 * 3600);
+
 /// The longest pause between two tries to reach the cluster.
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
@@ -63,6 +66,7 @@ impl Admin {
             partitions: 0,
             record_bytes_max: 1_048_588,
             cleanup_policy: "delete".into(),
+            delete_retention: DELETE_RETENTION,
         };
         for answer in answers {
             let resource =
@@ -77,6 +81,10 @@ impl Admin {
                         facts.record_bytes_max = value.parse().unwrap_or(facts.record_bytes_max);
                     }
                     ("cleanup.policy", Some(value)) => facts.cleanup_policy = value,
+                    ("delete.retention.ms", Some(value)) => {
+                        let millis = value.parse().map(Duration::from_millis);
+                        facts.delete_retention = millis.unwrap_or(DELETE_RETENTION);
+                    }
                     _ => {}
                 }
             }
@@ -180,6 +188,14 @@ impl cluster::Admin for Admin {
             );
         }
         Ok(facts)
+    }
+
+    fn cluster_id(&self) -> Option<String> {
+        self.reader.cluster_id()
+    }
+
+    fn topic_id(&self, name: &str) -> Result<Option<u128>, String> {
+        self.reader.topic_id(name)
     }
 
     fn create_topic(&self, name: &str, partitions: u32, upkeep: Upkeep) -> Result<(), AdminError> {

@@ -11,6 +11,8 @@ mod consumer;
 #[expect(unsafe_code, reason = "calls a C library")]
 mod group;
 #[expect(unsafe_code, reason = "calls a C library")]
+mod identity;
+#[expect(unsafe_code, reason = "calls a C library")]
 mod native;
 #[expect(unsafe_code, reason = "calls a C library")]
 mod producer;

@@ -279,6 +279,10 @@ impl NativeConsumer {
         }
     }
 
+    pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_t {
+        self.native
+    }
+
     /// What made the client unusable, if it is.
     pub fn fatal_error(&self) -> Option<Code> {
         // SAFETY: the client is alive; no text is asked for.

@@ -42,6 +42,10 @@ impl cluster::Reader for Reader {
         marks.map_err(|code| format!("{topic} partition {partition}: {code}"))
     }
 
+    fn topic_id(&self, topic: &str) -> Result<Option<u128>, String> {
+        self.uncommitted.topic_id(topic)
+    }
+
     fn poll(&mut self, mut each: impl FnMut(ReadPlace<'_>, Read<'_>)) {
         let number = |partition| u32::try_from(partition).unwrap_or(u32::MAX);
         self.committed.poll(Duration::ZERO, |polled| match polled {

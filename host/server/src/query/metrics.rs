@@ -5,6 +5,7 @@
 
 use std::fmt::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +17,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::{Refusal, Served};
+use crate::snapshots::MapCounts;
 use crate::status::{StepMeter, WorkerStatus};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -59,6 +61,32 @@ struct MapFigures {
     entries: u64,
     bytes: u64,
     memory: u64,
+    snapshots: SnapshotFigures,
+}
+
+#[derive(Debug, Default)]
+struct SnapshotFigures {
+    written: u64,
+    failed: u64,
+    refused: u64,
+    restored: u64,
+    bytes: u64,
+    seconds: f64,
+}
+
+impl SnapshotFigures {
+    fn of(counts: &MapCounts) -> Self {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let took = Duration::from_millis(load(&counts.millis));
+        Self {
+            written: load(&counts.written),
+            failed: load(&counts.failed),
+            refused: load(&counts.refused),
+            restored: load(&counts.restored),
+            bytes: load(&counts.bytes),
+            seconds: took.as_secs_f64(),
+        }
+    }
 }
 
 impl Scrape {
@@ -68,10 +96,15 @@ impl Scrape {
             worker.lock().expect("nobody panics with it held").clone()
         };
         let mut maps: Vec<MapFigures> = Vec::new();
-        let named = pipeline.maps.iter().enumerate();
-        maps.extend(named.map(|(id, map)| MapFigures {
+        let named = pipeline
+            .maps
+            .iter()
+            .zip(served.snapshots.iter())
+            .enumerate();
+        maps.extend(named.map(|(id, (map, counts))| MapFigures {
             name: map.name.clone(),
             standbys: served.standbys.count(MapId(id)) as u64,
+            snapshots: SnapshotFigures::of(counts),
             ..MapFigures::default()
         }));
         for ((map, _), partition) in served.directory.all() {
@@ -154,7 +187,7 @@ impl Scrape {
             .collect()
     }
 
-    fn by_map(&self, of: impl Fn(&MapFigures) -> u64) -> Vec<(Labels, u64)> {
+    fn by_map<T>(&self, of: impl Fn(&MapFigures) -> T) -> Vec<(Labels, T)> {
         let maps = self.maps.iter();
         maps.map(|map| (vec![("map", map.name.clone())], of(map)))
             .collect()
@@ -344,7 +377,42 @@ impl Scrape {
         out.gauges("map_memory_bytes", help, &self.by_map(|map| map.memory))?;
         let help = "Memory that all maps may take.";
         let limit = vec![(Vec::new(), self.memory_limit)];
-        out.gauges("maps_memory_limit_bytes", help, &limit)
+        out.gauges("maps_memory_limit_bytes", help, &limit)?;
+        self.encode_snapshots(out)
+    }
+
+    fn encode_snapshots(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+        type Count = fn(&SnapshotFigures) -> u64;
+        let counters: [(&str, &str, Count); 4] = [
+            (
+                "snapshots_written",
+                "Snapshots of partitions written.",
+                |of| of.written,
+            ),
+            (
+                "snapshots_failed",
+                "Snapshots that could not be written.",
+                |of| of.failed,
+            ),
+            ("snapshots_refused", "Files not used at a restore.", |of| {
+                of.refused
+            }),
+            (
+                "snapshots_restored_entries",
+                "Entries restored from snapshots.",
+                |of| of.restored,
+            ),
+        ];
+        for (name, help, of) in counters {
+            out.counters(name, help, &self.by_map(|map| of(&map.snapshots)))?;
+        }
+        let help = "Bytes of the last snapshot written.";
+        let bytes = self.by_map(|map| map.snapshots.bytes);
+        out.gauges("snapshot_bytes", help, &bytes)?;
+        let help = "How long the last snapshot took to write, with its rests.";
+        let kind = ("snapshot_write_seconds", help, MetricType::Gauge);
+        let seconds = self.by_map(|map| map.snapshots.seconds);
+        out.each(kind, &seconds, |metric, value| metric.encode_gauge(value))
     }
 }
 

@@ -40,6 +40,7 @@ use self::connection::Connections;
 pub use self::routing::{AskGroup, Routing};
 use crate::directory::Directory;
 use crate::map_memory::MapMemory;
+use crate::snapshots::MapCounts;
 use crate::standby::Standbys;
 use crate::status::SharedStatus;
 
@@ -61,6 +62,8 @@ pub struct Served {
     /// Where other instances are told to ask this one.
     pub address: String,
     pub routing: Arc<Routing>,
+    /// By map.
+    pub snapshots: Arc<[MapCounts]>,
 }
 
 /// An error as clients see it: `{"error": "…"}` with the status.

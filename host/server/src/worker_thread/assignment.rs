@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use millstream_engine::commit::token;
 use millstream_engine::pipeline::{Guarantee, MapId};
 use millstream_engine::task::TopicPartition;
 use millstream_engine::worker::{CommittedOffset, Event};
@@ -66,7 +67,27 @@ impl<C: Cluster> Loop<C> {
             succession.succeed(cluster, &offsets, &look);
         }
         self.succession = succession;
+        self.check_changelogs(&offsets)?;
         Ok(offsets)
+    }
+
+    /// What these offsets cover stands in the changelogs that there were when they were committed, and in no others.
+    fn check_changelogs(&self, offsets: &[CommittedOffset]) -> Result<(), Halt> {
+        let setup = &self.seat.setup;
+        let maps = || setup.pipeline.maps.iter().map(|map| map.name.as_str());
+        for at in offsets {
+            let earlier = token::ledger_of(&at.metadata);
+            let Some(map) = setup.ledger.made_anew(&earlier, maps()).pop() else {
+                continue;
+            };
+            let pipeline = &setup.pipeline.name;
+            return Err(Halt::Failed(WorkerError::Failed(format!(
+                "topic {pipeline}.{map}.changelog was deleted, or made anew, since {} was committed: what map \"{map}\" had is gone, and \
+                 its records count as processed. `millstream reset` lets the pipeline begin anew; under another name the map begins empty",
+                self.describe(at.partition, at.offset)
+            ))));
+        }
+        Ok(())
     }
 
     pub(super) fn assign(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), Halt> {

@@ -5,11 +5,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Parser;
 use millstream_engine::json::{Pointer, Scalar};
+use millstream_engine::state::budget::Budget;
 use millstream_engine::state::committed::Committed;
+use millstream_engine::state::restore::{LiveFrom, MapPartition};
 use millstream_engine::state::search::{Bounds, Condition, Operator, Search};
+use millstream_engine::state::snapshot::{Decoder, Encoder, Header, Piece};
 
 /// The server's allocator.
 #[global_allocator]
@@ -83,6 +86,7 @@ fn measure(index: &[&str], entries: u32) -> Result<()> {
         nanoseconds(filled),
         nanoseconds(changed)
     );
+    snapshot(&contents, index)?;
     let middle = entries / 2;
     let (from, to) = (
         format!("/id >= {middle}"),
@@ -104,6 +108,81 @@ fn measure(index: &[&str], entries: u32) -> Result<()> {
         let search = Search::new(parsed.collect::<Result<_>>()?, Vec::new());
         self::search(&conditions.join(", "), &search, &contents);
     }
+    Ok(())
+}
+
+/// Written in the server's steps, and taken in again; folding the same entries one by one is beside it.
+fn snapshot(contents: &Committed, index: &[&str]) -> Result<()> {
+    let header = Header {
+        pipeline: "bench".into(),
+        map: "users".into(),
+        partition: 0,
+        partitions: 1,
+        topic: 1,
+        from: 0,
+        begun: 0,
+        entries: contents.len() as u64,
+    };
+    let (mut bytes, mut longest) = (Vec::new(), Duration::ZERO);
+    let mut encoder = Encoder::new(&header, &mut bytes);
+    let written = time(|| {
+        let (mut next, end) = (Some(0), contents.entries().end());
+        while let Some(slot) = next {
+            let step = Instant::now();
+            next = encoder.copy(contents.entries(), slot, end);
+            longest = longest.max(step.elapsed());
+            encoder.flush(&mut bytes);
+        }
+    });
+    encoder.finish(0, &mut bytes);
+    let empty = || {
+        let pointers: Result<Vec<Pointer>, String> =
+            index.iter().map(|text| Pointer::parse(text)).collect();
+        let contents = Committed::new(2, pointers?.into());
+        let share = Budget::new(usize::MAX / 2, 1).share(0);
+        Ok::<_, String>(MapPartition::new(
+            contents,
+            share,
+            1,
+            (0, i64::MAX),
+            LiveFrom::Changelog,
+        ))
+    };
+    let mut loaded = empty().map_err(anyhow::Error::msg)?;
+    let mut decoder = Decoder::default();
+    let began = Instant::now();
+    for part in bytes.chunks(256 << 10) {
+        decoder.feed(part);
+        while let Some(piece) = decoder.next_piece()? {
+            match piece {
+                Piece::Header(header) => loaded.reserve(usize::try_from(header.entries)?),
+                Piece::Entries(block) => loaded.load(&block).map_err(|_| anyhow!("full"))?,
+                Piece::End(_) => loaded.loaded(0),
+            }
+        }
+    }
+    decoder.finish()?;
+    let taken = began.elapsed();
+    ensure!(loaded.contents().len() == contents.len());
+    drop(loaded);
+    let mut folded = empty().map_err(anyhow::Error::msg)?;
+    let began = Instant::now();
+    let entries = contents.entries();
+    for (offset, slot) in (0..).zip(0..entries.end()) {
+        let (key, value) = entries.get(slot).context("no slot is free")?;
+        folded
+            .fold(offset, key, Some(value))
+            .map_err(|_| anyhow!("full"))?;
+    }
+    let rate = |time: Duration| contents.len() as f64 / time.as_secs_f64() / 1e6;
+    println!(
+        "  a snapshot of {} MiB: written {:.2} M entries/s (longest step {:.3} ms), taken in {:.2} M/s; folds alone {:.2} M/s",
+        bytes.len() >> 20,
+        rate(written),
+        longest.as_secs_f64() * 1e3,
+        rate(taken),
+        rate(began.elapsed())
+    );
     Ok(())
 }
 

@@ -1,0 +1,222 @@
+//! Snapshots beside a real Kafka: a map is restored from one and the changelog's tail after a kill; damaged ones and those of a
+//! changelog that was made anew are not used, and the map is right all the same.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use rig::folder::Folder;
+use rig::judge;
+use rig::millstream::{self, Millstream};
+use serde_json::Value;
+
+use crate::pipelines::{WITHIN, shared_kafka, wait_records, write_to};
+
+const ENTRIES: &str = "/v1/pipelines/snapped/maps/kept/entries?limit=1000";
+const RESTORED: &str = "came from snapshots";
+
+struct Stage {
+    folder: Folder,
+    /// What the map is to hold.
+    expected: BTreeMap<String, String>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        shared_kafka().topic("snapped-in", 2, &[]);
+        let stage = Self {
+            folder: Folder::new("snapped"),
+            expected: BTreeMap::new(),
+        };
+        let pipeline = format!(
+            "name = \"snapped\"\nkafka.bootstrap.servers = \"{}\"\ncheckpoint.interval = \"50ms\"\n\
+             sources.in.topics = [\"snapped-in\"]\nsinks.kept = {{ inputs = [\"in\"], map = \"kept\" }}\n",
+            shared_kafka().bootstrap()
+        );
+        let _ = stage.folder.write("pipeline.toml", &pipeline);
+        stage
+    }
+
+    /// Keys from some number on; each third value is null.
+    fn write(&mut self, from: u32, count: u32, turn: &str) {
+        let mut lines = String::new();
+        for id in from..from + count {
+            let (key, value) = (format!("k{}", id % 700), format!("\"{turn}-{id}\""));
+            if id % 3 == 0 {
+                lines += &format!("{key}\t\\N\n");
+                self.expected.remove(&key);
+            } else {
+                lines += &format!("{key}\t{value}\n");
+                self.expected.insert(key, format!("{turn}-{id}"));
+            }
+        }
+        write_to(&self.folder, "snapped-in", "hash", &lines);
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    fn start(&self) -> Millstream {
+        self.start_with("300ms")
+    }
+
+    /// So long after a snapshot the next one may be written.
+    fn start_with(&self, interval: &str) -> Millstream {
+        let mut life = self.spawn(interval);
+        life.wait_ready(WITHIN);
+        life
+    }
+
+    fn spawn(&self, interval: &str) -> Millstream {
+        let (file, state) = (self.path("pipeline.toml"), self.path("state"));
+        let run = ["run", &file, "--instance", "a", "--http", "127.0.0.1:0"];
+        let more = ["--state-dir", &state, "--snapshot-interval", interval];
+        let arguments = [&run[..], &more].concat();
+        Millstream::spawn(&self.folder.join("log"), &arguments)
+    }
+
+    fn check(&self, life: &Millstream) {
+        let answer = life.get(ENTRIES);
+        let page: Value = serde_json::from_str(answer.text()).expect("a page is JSON");
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let entries = page["entries"].as_array().expect("a page has entries");
+        let found = entries
+            .iter()
+            .map(|entry| (text(&entry["key"]), text(&entry["value"])));
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), self.expected);
+    }
+
+    /// Waits until each partition has a snapshot.
+    fn wait_snapshots(&self, life: &mut Millstream) {
+        life.wait_get("/metrics", WITHIN, |_| self.files("snapshot").len() >= 2);
+    }
+
+    fn files(&self, extension: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.folder.join("state")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|found| found == extension) {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    }
+
+    fn command(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let (file, state) = (self.path("pipeline.toml"), self.path("state"));
+        let output = millstream::run(&[arguments, &[&file, "--state-dir", &state]].concat());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = text(&output.stdout) + &text(&output.stderr);
+        (output.status.code(), said)
+    }
+}
+
+fn metric(life: &Millstream, name: &str) -> u64 {
+    let answer = life.get("/metrics");
+    let start = format!("millstream_{name}{{");
+    let line = answer.text().lines().find(|line| line.starts_with(&start));
+    let number = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {name} in {}", answer.text()))
+}
+
+#[test]
+fn a_map_is_restored_from_a_snapshot_and_the_tail() {
+    let mut stage = Stage::new();
+    stage.write(0, 2000, "first");
+    let mut life = stage.start();
+    assert_eq!(metric(&life, "snapshots_restored_entries_total"), 0);
+    wait_records(&mut life, 2000);
+    stage.wait_snapshots(&mut life);
+    stage.write(150, 300, "tail");
+    wait_records(&mut life, 2300);
+    life.kill();
+
+    let mut life = stage.start();
+    life.wait_line(RESTORED, WITHIN);
+    assert!(metric(&life, "snapshots_restored_entries_total") > 0);
+    stage.check(&life);
+    assert!(life.terminate(WITHIN).success());
+    let (code, said) = stage.command(&["state", "snapshots"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("map kept partition 1 of 2: "), "{said}");
+
+    // A byte of each is changed.
+    for file in stage.files("snapshot") {
+        let mut bytes = fs::read(&file).expect("it can be read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        fs::write(&file, bytes).expect("it can be written");
+    }
+    let (code, said) = stage.command(&["state", "snapshots"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("not valid: it is damaged at byte"), "{said}");
+    let mut life = stage.start();
+    life.wait_line("is not used: it is damaged at byte", WITHIN);
+    assert_eq!(metric(&life, "snapshots_restored_entries_total"), 0);
+    assert!(metric(&life, "snapshots_refused_total") >= 2);
+    stage.check(&life);
+    assert_eq!(stage.files("rejected").len(), 2);
+    stage.wait_snapshots(&mut life);
+    life.kill();
+
+    for file in stage.files("snapshot") {
+        fs::write(&file, b"garbage").expect("it can be written");
+    }
+    let mut life = stage.start();
+    life.wait_line("is not used: it is no snapshot", WITHIN);
+    stage.check(&life);
+    stage.wait_snapshots(&mut life);
+    assert!(life.terminate(WITHIN).success());
+    changelog_made_anew(&mut stage);
+}
+
+/// The snapshots are sound, but of a topic that is gone. Offsets that were committed beside that one are refused first.
+fn changelog_made_anew(stage: &mut Stage) {
+    let changelog = "snapped.kept.changelog";
+    judge::run(&["delete", &shared_kafka().direct(), changelog]);
+    let mut life = stage.spawn("60m");
+    let words = "topic snapped.kept.changelog was deleted, or made anew, since snapped-in[";
+    life.wait_line(words, WITHIN);
+    assert_eq!(life.wait_exit(WITHIN).code(), Some(1));
+    let (file, elsewhere) = (stage.path("pipeline.toml"), stage.path("no-state"));
+    let reset = millstream::run(&["reset", &file, "--yes", "--state-dir", &elsewhere]);
+    assert!(reset.status.success(), "{reset:?}");
+
+    // As long as the new changelog is empty, there is nothing to restore; and no newer snapshot takes the place of the old ones.
+    let mut life = stage.start_with("60m");
+    wait_records(&mut life, 2300);
+    life.kill();
+    let mut life = stage.start();
+    life.wait_line("is not used: it is of a topic with id", WITHIN);
+    stage.check(&life);
+    assert!(life.terminate(WITHIN).success());
+
+    let (code, said) = stage.command(&["reset", "--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("snapshots on this host: "), "{said}");
+    assert_eq!(stage.files("snapshot"), [] as [PathBuf; 0]);
+    assert_eq!(stage.files("rejected"), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_state_folder_that_is_named_must_be_usable() {
+    let folder = Folder::new("unusable");
+    let pipeline = "name = \"p\"\nkafka.bootstrap.servers = \"127.0.0.1:1\"\nsources.in.topics = [\"t\"]\nsinks.out = { inputs = [\"in\"], topic = \"u\" }\n";
+    let file = folder
+        .write("pipeline.toml", pipeline)
+        .display()
+        .to_string();
+    let output = millstream::run(&["run", &file, "--state-dir", &file]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("--state-dir: snapshots of maps can't be kept in"),
+        "{said}"
+    );
+}
