@@ -5,10 +5,14 @@
 
 mod bad_input;
 mod c_plugin;
+mod chaos;
 mod cli;
 mod commands;
+mod counting;
+mod dice;
 mod embedded;
 mod exactly_once;
+mod fleet;
 mod graphs;
 mod lookups;
 mod openapi;
@@ -19,6 +23,8 @@ mod quickstart;
 mod rig_proofs;
 mod routing;
 mod snapshots;
+mod stage;
 mod states;
 mod telemetry;
 mod tidy;
+mod timings;

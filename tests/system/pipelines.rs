@@ -38,30 +38,47 @@ pub fn make_countries(kafka: &Kafka, folder: &Folder) {
 
 /// Example 01's own pipeline file, at this broker and interval, with its plugin found from anywhere.
 pub fn materialize_users(bootstrap: &str, interval: &str) -> String {
-    let example = repository().join("examples/01-materialize-users");
+    example("01-materialize-users", &["users"], bootstrap, interval)
+}
+
+/// The same of example 02.
+pub fn count_by_country(bootstrap: &str, interval: &str) -> String {
+    let plugins = ["parse", "count"];
+    example("02-count-by-country", &plugins, bootstrap, interval)
+}
+
+fn example(name: &str, plugins: &[&str], bootstrap: &str, interval: &str) -> String {
+    let example = repository().join("examples").join(name);
     let file = example.join("pipeline.toml");
     let text = std::fs::read_to_string(&file)
         .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let plugin = example.join("users.wasm");
-    assert!(
-        plugin.exists(),
-        "{} is missing: cargo xtask plugins",
-        plugin.display()
-    );
-    replace(
-        &text,
-        &[
-            (
-                "bootstrap.servers = \"localhost:9092\"",
-                &format!("bootstrap.servers = \"{bootstrap}\""),
-            ),
-            ("interval = \"5s\"", &format!("interval = \"{interval}\"")),
-            (
-                "path = \"users.wasm\"",
-                &format!("path = \"{}\"", plugin.display()),
-            ),
-        ],
-    )
+    let mut changes = vec![
+        (
+            "bootstrap.servers = \"localhost:9092\"".to_owned(),
+            format!("bootstrap.servers = \"{bootstrap}\""),
+        ),
+        (
+            "interval = \"5s\"".to_owned(),
+            format!("interval = \"{interval}\""),
+        ),
+    ];
+    for plugin in plugins {
+        let built = example.join(plugin).with_extension("wasm");
+        assert!(
+            built.exists(),
+            "{} is missing: cargo xtask plugins",
+            built.display()
+        );
+        changes.push((
+            format!("path = \"{plugin}.wasm\""),
+            format!("path = \"{}\"", built.display()),
+        ));
+    }
+    let changes: Vec<(&str, &str)> = changes
+        .iter()
+        .map(|(from, to)| (from.as_str(), to.as_str()))
+        .collect();
+    replace(&text, &changes)
 }
 
 /// Each text must be there, or the test would run something else than it says.

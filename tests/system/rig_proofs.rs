@@ -19,6 +19,9 @@ use rig::{judge, ports, repository};
 const EVENTS: &str = "2000";
 const IDS: &str = "100";
 const ENTRIES: &str = "/v1/pipelines/p/maps/m/entries/";
+const LISTING: &str = "/v1/pipelines/p/maps/m/entries?";
+/// How many entries a page has.
+const PAGE: usize = 7;
 const SOON: Duration = Duration::from_secs(10);
 
 #[test]
@@ -88,6 +91,53 @@ fn the_judge_acquits_the_right_and_convicts_the_wrong() {
     check_changelog("out-aborted", "4", "partitions=1 in");
 
     queries_are_judged(&address);
+}
+
+/// Orders that are counted: as outputs, as a changelog, and as they are listed.
+#[test]
+fn the_judge_of_counts_acquits_the_right_and_convicts_the_wrong() {
+    let kafka = Kafka::start();
+    let address = kafka.direct();
+    kafka.topic("orders", 4, &[]);
+    judge::run(&["orders", &address, "orders", EVENTS, "50", "30", IDS]);
+    let check_counts = |plant: &str, found: &str| {
+        let (out, changelog) = (format!("totals-{plant}"), format!("totals-{plant}.log"));
+        kafka.topic(&out, 3, &[]);
+        kafka.topic(&changelog, 2, &[]);
+        let topics = [&address, "orders", &out, &changelog];
+        judge::run(&[&["totals"], &topics[..], &["--plant", plant]].concat());
+        let patience = ["2", "--patience", "2"];
+        check(&[&["counts"], &topics[..], &patience].concat(), found);
+    };
+    check_counts("aborted", "judge: OK counts orders=2000");
+    check_counts("lose", "lost=1 ");
+    check_counts("duplicate", "duplicate=1 ");
+    check_counts("swap", "reordered=");
+    check_counts("jump", "count=1 ");
+    check_counts("timestamp", "timestamp=1 in");
+    check_counts("stale", "different=1 in");
+    check_counts("twice", "partition=1 in");
+    check_counts("open", "an open transaction");
+
+    let entries = entries(&address, "totals-aborted");
+    let check_listed = |left: HashMap<String, String>, right, found: &str| {
+        let urls = [serve(left, 0), serve(right, 1)].map(|address| format!("http://{address}"));
+        let topics = [&address, "orders", "totals-aborted", "totals-aborted.log"];
+        let http = ["--http", &urls.join(","), "--pipeline", "p", "--map", "m"];
+        let patience = ["2", "--patience", "2"];
+        check(
+            &[&["counts"], &topics[..], &patience, &http].concat(),
+            found,
+        );
+    };
+    let (mut left, mut right) = (entries.clone(), entries.clone());
+    left.retain(|key, _| key < &"M".to_owned());
+    right.retain(|key, _| key >= &"M".to_owned());
+    check_listed(left.clone(), right.clone(), "judge: OK counts");
+    check_listed(left.clone(), entries, "twice=");
+    let last = left.keys().next().expect("there are some").clone();
+    left.insert(last, r#"{"count":0,"sum":0}"#.to_owned());
+    check_listed(left, right, "listed=1 in");
 }
 
 /// An acquittal names itself; any other line is a finding, with which the judge must convict.
@@ -166,9 +216,10 @@ fn answer(
     while let Some(first) = lines.next() {
         let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
         let path = first.split(' ').nth(1).unwrap_or_default();
-        let key = path
-            .strip_prefix(ENTRIES)
-            .expect("the judge asks for entries");
+        let page = path
+            .strip_prefix(LISTING)
+            .map(|query| page(entries, parity, query));
+        let key = path.strip_prefix(ENTRIES).unwrap_or_default();
         let restores = restoring
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
                 left.checked_sub(1)
@@ -176,6 +227,7 @@ fn answer(
             .is_ok();
         let (status, body) = match entries.get(key) {
             _ if restores => (503, ""),
+            _ if page.is_some() => (200, page.as_deref().unwrap_or_default()),
             _ if key.len() % 2 != parity => (421, ""),
             Some(value) => (200, value.as_str()),
             None => (404, ""),
@@ -187,6 +239,22 @@ fn answer(
             return;
         }
     }
+}
+
+/// A few entries in the order of their keys, from behind the one that `after` names.
+fn page(entries: &HashMap<String, String>, partition: usize, query: &str) -> String {
+    let after = query.split_once("after=").map_or("", |(_, key)| key);
+    let mut keys: Vec<&str> = entries.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys.retain(|key| *key > after);
+    let next = (keys.len() > PAGE).then(|| keys[PAGE - 1]);
+    let entry = |key: &&str| format!("{{\"key\":\"{key}\",\"value\":{}}}", entries[*key]);
+    let listed: Vec<String> = keys.iter().take(PAGE).map(entry).collect();
+    let listed = listed.join(",");
+    let next = serde_json::json!(next);
+    format!(
+        "{{\"entries\":[{listed}],\"next\":{next},\"partitions\":{{\"held\":[{partition}],\"of\":2}}}}"
+    )
 }
 
 #[test]

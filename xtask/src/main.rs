@@ -56,6 +56,25 @@ enum Verb {
         #[arg(long, default_value_t = PROOF_EVENTS)]
         events: u32,
     },
+    /// A hundred SIGKILLs of one to four processes, scaling out and in, rolling restarts and broker crashes, with records coming all the
+    /// time and the judge at the end: the long form of what `test` runs small.
+    Chaos {
+        /// Of processes; for each of two pipelines.
+        #[arg(long, default_value_t = 100)]
+        kills: u32,
+        /// How often processes come and go, are restarted in turn, and a broker crashes: the only one, and one of three.
+        #[arg(long, default_value_t = 10)]
+        rounds: u32,
+        /// Records a second.
+        #[arg(long, default_value_t = 1000)]
+        rate: u32,
+        /// Draws what an earlier run drew; it prints its own.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Of the runs, those with this in their name: kills_while_users, kills_while_orders, scaling, rolling, only_broker, three_brokers.
+        #[arg(long, default_value = "")]
+        only: String,
+    },
     /// Millstream beside a hand-written loop: throughput, CPU, memory.
     Bench {
         /// Passed on: see `cargo xtask bench --help` at the end of `--`.
@@ -104,6 +123,21 @@ fn run_verb(verb: Verb) -> Result<()> {
             let only = ["exactly_once", "--nocapture", "--test-threads=1"].map(String::from);
             test(&root, &[("MILLSTREAM_TEST_EVENTS", &events)], &only)
         }
+        Verb::Chaos {
+            kills,
+            rounds,
+            rate,
+            seed,
+            only,
+        } => {
+            let mut environment = vec![
+                ("MILLSTREAM_CHAOS_KILLS", kills.to_string()),
+                ("MILLSTREAM_CHAOS_ROUNDS", rounds.to_string()),
+                ("MILLSTREAM_CHAOS_RATE", rate.to_string()),
+            ];
+            environment.extend(seed.map(|seed| ("MILLSTREAM_CHAOS_SEED", seed.to_string())));
+            chaos(&root, &environment, &only)
+        }
         Verb::Bench { rest } => bench(&root, "bench", &rest),
         Verb::BenchQueries { rest } => {
             setup::load(&root)?;
@@ -126,6 +160,17 @@ fn arguments(given: impl Iterator<Item = String>) -> impl Iterator<Item = String
     let apart = |(place, word): &(usize, String)| *place == BEHIND_THE_VERB && word == "--";
     let kept = given.enumerate().filter(move |given| !apart(given));
     kept.map(|(_, word)| word)
+}
+
+/// One run after the other: each has the machine to itself.
+fn chaos(root: &Path, environment: &[(&str, String)], only: &str) -> Result<()> {
+    let environment: Vec<(&str, &str)> = environment
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let filter = if only.is_empty() { "chaos::" } else { only };
+    let rest = [filter, "--nocapture", "--test-threads=1"].map(String::from);
+    test(root, &environment, &rest)
 }
 
 fn test(root: &Path, environment: &[(&str, &str)], rest: &[String]) -> Result<()> {

@@ -333,8 +333,14 @@ pub trait Admin: Debug {
     /// See [`Reader::topic_id`].
     fn topic_id(&self, name: &str) -> Result<Option<u128>, String>;
 
-    /// Makes a topic of the pipeline's own. One that exists already, made by another instance a moment ago, is fine.
-    fn create_topic(&self, name: &str, partitions: u32, upkeep: Upkeep) -> Result<(), AdminError>;
+    /// Makes a topic of the pipeline's own. One that exists already, made by another instance a moment ago, is fine. What it is like
+    /// is said here: of several brokers, another may not know it yet.
+    fn create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        upkeep: Upkeep,
+    ) -> Result<TopicFacts, AdminError>;
 
     /// Deletes the records before these offsets.
     fn delete_records(&self, before: &[(&str, u32, i64)]) -> Result<(), AdminError>;

@@ -39,15 +39,15 @@ pub fn prepare(config: &Config, admin: &impl Admin) -> Result<Topics, TopicsErro
     for changelog in changelogs(config) {
         if !facts.contains_key(&changelog) {
             tracing::info!("making topic {changelog} with {partitions} partitions, compacted");
-            admin.create_topic(&changelog, partitions, Upkeep::Compacted)?;
-            facts.extend(admin.topics([changelog.as_str()])?);
+            let made = admin.create_topic(&changelog, partitions, Upkeep::Compacted)?;
+            facts.extend([(changelog, made)]);
         }
     }
     for stream in streams(config) {
         if !facts.contains_key(stream) {
             tracing::info!("making topic {stream} with {partitions} partitions");
-            admin.create_topic(stream, partitions, Upkeep::Purged)?;
-            facts.extend(admin.topics([stream])?);
+            let made = admin.create_topic(stream, partitions, Upkeep::Purged)?;
+            facts.extend([(stream.to_owned(), made)]);
         }
     }
     Ok(gather(config, &facts, partitions))

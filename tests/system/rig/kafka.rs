@@ -63,16 +63,23 @@ impl Kafka {
         panic!("Kafka does not start:\n{output}");
     }
 
-    /// The address for clients: the proxy's, where there is one.
+    /// The addresses for clients: the proxy's, where there is one.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.options.advertised.unwrap_or(self.port))
+        self.addresses(self.options.advertised.unwrap_or(self.port))
     }
 
-    /// The address for the judge: never through a proxy, nor in its counts.
+    /// The addresses for the judge: never through a proxy, nor in its counts.
     #[must_use]
     pub fn direct(&self) -> String {
-        format!("127.0.0.1:{}", self.port + INTERNAL_OFFSET)
+        self.addresses(self.port + INTERNAL_OFFSET)
+    }
+
+    /// One for each broker, the first at this port.
+    fn addresses(&self, first: u16) -> String {
+        let ports = first..first + self.options.brokers.max(1);
+        let addresses: Vec<String> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
+        addresses.join(",")
     }
 
     /// The first broker's own port: where a proxy forwards to.

@@ -166,6 +166,13 @@ impl Millstream {
         address(&line).unwrap_or_else(|| panic!("no address in {line:?}"))
     }
 
+    /// The same as soon as it is known, without waiting for it.
+    #[must_use]
+    pub fn http_address_so_far(&self) -> Option<SocketAddr> {
+        let (_, line) = self.log.locked().find(0, LISTENING)?;
+        address(&line)
+    }
+
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.http_address())

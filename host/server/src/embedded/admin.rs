@@ -62,7 +62,12 @@ impl cluster::Admin for Admin {
         Ok(None)
     }
 
-    fn create_topic(&self, name: &str, partitions: u32, upkeep: Upkeep) -> Result<(), AdminError> {
+    fn create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        upkeep: Upkeep,
+    ) -> Result<TopicFacts, AdminError> {
         let settings = Settings {
             compact: upkeep == Upkeep::Compacted,
             ..Settings::default()
@@ -71,7 +76,10 @@ impl cluster::Admin for Admin {
             .shared
             .tell(|broker, _| broker.create_topic(name, partitions, settings));
         match made {
-            Ok(()) | Err(Error::TopicAlreadyExists) => Ok(()),
+            Ok(()) | Err(Error::TopicAlreadyExists) => {
+                let made = self.topics([name])?.remove(name);
+                Ok(made.expect("a topic that was made is there"))
+            }
             Err(error) => Err(AdminError::Refused(error.to_string())),
         }
     }

@@ -198,7 +198,12 @@ impl cluster::Admin for Admin {
         self.reader.topic_id(name)
     }
 
-    fn create_topic(&self, name: &str, partitions: u32, upkeep: Upkeep) -> Result<(), AdminError> {
+    fn create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        upkeep: Upkeep,
+    ) -> Result<TopicFacts, AdminError> {
         let partitions = i32::try_from(partitions).expect("Kafka numbers partitions in 31 bits");
         // -1: as many replicas as the cluster's default.
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
@@ -223,7 +228,10 @@ impl cluster::Admin for Admin {
             }
         }
         let give_up = Instant::now() + Duration::from_secs(30);
-        while !self.topics([name])?.contains_key(name) {
+        loop {
+            if let Some(facts) = self.topics([name])?.remove(name) {
+                return Ok(facts);
+            }
             if Instant::now() > give_up {
                 return Err(AdminError::Refused(format!(
                     "topic {name} was made, but does not appear"
@@ -231,7 +239,6 @@ impl cluster::Admin for Admin {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(())
     }
 
     fn delete_records(&self, before: &[(&str, u32, i64)]) -> Result<(), AdminError> {

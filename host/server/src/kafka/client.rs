@@ -244,6 +244,8 @@ fn base(properties: &[(String, String)]) -> ClientConfig {
     for (name, value) in properties {
         config.set(name, value);
     }
+    // librdkafka would wait for up to 10 s before it tries a broker again that was away.
+    default(&mut config, "reconnect.backoff.max.ms", "1000");
     config.set_log_level(RDKafkaLogLevel::Info);
     config
 }

@@ -1,6 +1,7 @@
 //! What tells clusters and topics from others of the same name: the ids that brokers gave them. The safe crate knows neither.
 
 use std::ffi::{CStr, CString, c_char};
+use std::ptr;
 
 use rdkafka_sys::{self as sys, RDKafkaErrorCode as Code};
 
@@ -20,6 +21,28 @@ impl NativeConsumer {
             let text = CStr::from_ptr(id).to_string_lossy().into_owned();
             sys::rd_kafka_mem_free(self.as_ptr(), id.cast());
             Some(text).filter(|text| !text.is_empty())
+        }
+    }
+
+    /// Asks who leads the topic's partitions now. A client that never reads them finds it out in no other way: it goes on asking the
+    /// broker that led them once.
+    pub fn refresh(&self, topic: &str) {
+        let Ok(name) = CString::new(topic) else {
+            return;
+        };
+        // SAFETY: the client is alive; topic and answer are ours, and given back. What the answer says, the client keeps.
+        unsafe {
+            let topic = sys::rd_kafka_topic_new(self.as_ptr(), name.as_ptr(), ptr::null_mut());
+            if topic.is_null() {
+                return;
+            }
+            let mut answer = ptr::null();
+            let wait = millis(REQUEST_MAX);
+            let code = sys::rd_kafka_metadata(self.as_ptr(), 0, topic, &raw mut answer, wait);
+            if Code::from(code) == Code::NoError {
+                sys::rd_kafka_metadata_destroy(answer);
+            }
+            sys::rd_kafka_topic_destroy(topic);
         }
     }
 

@@ -39,7 +39,10 @@ impl cluster::Reader for Reader {
 
     fn bounds(&self, topic: &str, partition: u32) -> Result<(i64, i64), String> {
         let marks = self.uncommitted.watermarks(topic, partition);
-        marks.map_err(|code| format!("{topic} partition {partition}: {code}"))
+        marks.map_err(|code| {
+            self.uncommitted.refresh(topic);
+            format!("{topic} partition {partition}: {code}")
+        })
     }
 
     fn topic_id(&self, topic: &str) -> Result<Option<u128>, String> {

@@ -1,6 +1,8 @@
 package judge;
 
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
@@ -16,6 +18,8 @@ final class Generate {
     private static final long EPOCH_MS = 1_767_225_600_000L;
     /** A decimal "seq" header goes on every tenth record. */
     private static final int HEADER_EVERY = 10;
+    /** How many records are written between two looks for the file of {@code --while}. */
+    private static final int LOOK_EVERY = 64;
 
     private static final String[] FIRST = {
         "Ada", "Grace", "Edsger", "Barbara", "Alan", "Margaret", "Donald", "Jürgen", "Leslie", "Frances", "Niklaus", "Søren",
@@ -28,19 +32,31 @@ final class Generate {
     private static final String[] COUNTRY = {"DE", "FR", "NL", "DK", "US", "JP", "BR", "IN"};
     private static final String[] PLAN = {"free-trial", "personal-monthly", "business-yearly", "enterprise"};
 
+    /** Makes record number {@code i}. */
+    interface Kind {
+        ProducerRecord<byte[], byte[]> record(String topic, long i);
+    }
+
     static String run(Arguments arguments) throws Exception {
-        String topic = arguments.text(1, "TOPIC");
-        long count = arguments.number(2, "COUNT");
         long ids = arguments.number(3, "IDS");
         long malformed = arguments.number(4, "MALFORMED_PER_MILLE");
+        return write(arguments, (topic, i) -> event(topic, i, ids, malformed));
+    }
+
+    /** Writes COUNT records; fewer where the file of {@code --while} goes before. */
+    static String write(Arguments arguments, Kind kind) throws Exception {
+        String topic = arguments.text(1, "TOPIC");
         long rate = arguments.option("rate", Long.MAX_VALUE);
         long from = arguments.option("from", 0);
+        long end = from + arguments.number(2, "COUNT");
+        Path wanted = arguments.option("while") == null ? null : Path.of(arguments.option("while"));
         AtomicReference<Exception> failure = new AtomicReference<>();
         long start = System.nanoTime();
+        long i = from;
         try (KafkaProducer<byte[], byte[]> producer = Topics.producer(arguments.text(0, "BOOTSTRAP"), Map.of())) {
-            for (long i = from; i < from + count; i++) {
+            for (; i < end && (wanted == null || i % LOOK_EVERY != 0 || Files.exists(wanted)); i++) {
                 pace(start, i - from, rate);
-                producer.send(record(topic, i, ids, malformed), (metadata, error) -> {
+                producer.send(kind.record(topic, i), (metadata, error) -> {
                     if (error != null) {
                         failure.set(error);
                     }
@@ -51,7 +67,7 @@ final class Generate {
         if (failure.get() != null) {
             throw failure.get();
         }
-        return "records=" + count + " from=" + from + " ms=" + (System.nanoTime() - start) / 1_000_000;
+        return "records=" + (i - from) + " from=" + from + " ms=" + (System.nanoTime() - start) / 1_000_000;
     }
 
     private static void pace(long start, long sent, long rate) {
@@ -64,13 +80,20 @@ final class Generate {
         }
     }
 
-    private static ProducerRecord<byte[], byte[]> record(String topic, long i, long ids, long malformed) {
+    private static ProducerRecord<byte[], byte[]> event(String topic, long i, long ids, long malformed) {
         long random = mixed(i);
         String id = "u" + Long.remainderUnsigned(random, ids);
-        boolean broken = Long.remainderUnsigned(mixed(random), 1000) < malformed;
-        String text = broken ? malformed(id, i, mixed(random + 1)) : event(id, i, mixed(random + 2));
+        return record(topic, i, id, isOneOf(random, malformed) ? malformed(id, i, mixed(random + 1)) : event(id, i, mixed(random + 2)));
+    }
+
+    /** Whether a record of this random number is one of so many in a thousand. */
+    static boolean isOneOf(long random, long perMille) {
+        return Long.remainderUnsigned(mixed(random), 1000) < perMille;
+    }
+
+    static ProducerRecord<byte[], byte[]> record(String topic, long i, String key, String text) {
         byte[] value = text == null ? null : text.getBytes(StandardCharsets.UTF_8);
-        var record = new ProducerRecord<>(topic, null, EPOCH_MS + i, id.getBytes(StandardCharsets.UTF_8), value);
+        var record = new ProducerRecord<>(topic, null, EPOCH_MS + i, key.getBytes(StandardCharsets.UTF_8), value);
         if (i % HEADER_EVERY == 0) {
             record.headers().add("seq", Long.toString(i).getBytes(StandardCharsets.UTF_8));
         }
@@ -109,7 +132,7 @@ final class Generate {
     }
 
     /** SplitMix64's finaliser. */
-    private static long mixed(long i) {
+    static long mixed(long i) {
         long z = (i + 1) * 0x9e3779b97f4a7c15L;
         z = (z ^ z >>> 30) * 0xbf58476d1ce4e5b9L;
         z = (z ^ z >>> 27) * 0x94d049bb133111ebL;

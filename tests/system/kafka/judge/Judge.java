@@ -20,8 +20,11 @@ public final class Judge {
                   deletes what stands before OFFSET in partition 0, as retention would
               size BOOTSTRAP TOPIC
                   says how many bytes the topic takes on disk
-              generate BOOTSTRAP TOPIC COUNT IDS MALFORMED_PER_MILLE [--rate R] [--from N]
-                  writes the events N..N+COUNT, at most R a second; the same arguments give the same records
+              generate BOOTSTRAP TOPIC COUNT IDS MALFORMED_PER_MILLE [--rate R] [--from N] [--while FILE]
+                  writes the events N..N+COUNT, at most R a second, and only while FILE is there; the same arguments give the
+                  same records
+              orders BOOTSTRAP TOPIC COUNT CUSTOMERS MALFORMED_PER_MILLE COUNTRIES [--rate R] [--from N] [--while FILE]
+                  the same for orders
               write BOOTSTRAP TOPIC FILE [--codec C] [--partition P]
                   writes the lines of FILE to partition 0 or P, or with P = hash to where each key belongs, compressed by C:
                   key, tab, value; \\N is null
@@ -36,6 +39,13 @@ public final class Judge {
                   OUT holds the events of age MIN_AGE and up, names in upper case, each once, in order
               changelog BOOTSTRAP EVENTS CHANGELOG MIN_AGE PARTITIONS [--http URL,URL... --pipeline P --map M] [--sample N]
                   CHANGELOG folds to the last such event of each id; the entries (N of them) are served over HTTP
+              totals BOOTSTRAP ORDERS OUT CHANGELOG [--plant ERROR]
+                  writes what `counts` expects, transactionally. ERROR is one of lose, duplicate, swap, jump, timestamp (of an
+                  output), stale, twice (in the changelog), open; or aborted, which is no error
+              counts BOOTSTRAP ORDERS OUT CHANGELOG PARTITIONS [--http URL,URL... --pipeline P --map M] [--sample N]
+                  OUT holds for each country its orders, counted one by one in order, with the sum so far; CHANGELOG folds to the
+                  last of them, each country in the partition that it hashes to; that is what is listed over HTTP, page by page,
+                  (and found by key, for N of the countries)
               passthrough BOOTSTRAP IN OUT
                   OUT holds the records of IN, each once, in order, key, value, timestamp and headers unchanged
               dump BOOTSTRAP TOPIC
@@ -71,6 +81,9 @@ public final class Judge {
             Map.entry("copy", Reference::copy),
             Map.entry("adults", Adults::run),
             Map.entry("changelog", Changelog::run),
+            Map.entry("orders", Orders::generate),
+            Map.entry("totals", Orders::totals),
+            Map.entry("counts", Counts::run),
             Map.entry("passthrough", Passthrough::run),
             Map.entry("dump", Topics::dump),
             Map.entry("write", Write::run),

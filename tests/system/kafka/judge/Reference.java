@@ -42,8 +42,16 @@ final class Reference {
     }
 
     private static String write(Arguments arguments, String out, List<ProducerRecord<byte[], byte[]>> records) {
-        String bootstrap = arguments.text(0, "BOOTSTRAP");
         String planted = arguments.option("plant") == null ? "nothing" : arguments.option("plant");
+        if (!planted.equals("aborted") && !planted.equals("open")) {
+            plant(planted, records, Topics.partitions(arguments.text(0, "BOOTSTRAP"), out));
+        }
+        return write(arguments, records, planted);
+    }
+
+    /** Writes these records; where "aborted" or "open" is planted, some of them in such a transaction too. */
+    static String write(Arguments arguments, List<ProducerRecord<byte[], byte[]>> records, String planted) {
+        String bootstrap = arguments.text(0, "BOOTSTRAP");
         try (KafkaProducer<byte[], byte[]> producer = Topics.producer(bootstrap, Map.of("transactional.id", "judge-" + UUID.randomUUID()))) {
             producer.initTransactions();
             if (planted.equals("aborted")) {
@@ -51,8 +59,6 @@ final class Reference {
                 records.forEach(producer::send);
                 producer.flush();
                 producer.abortTransaction();
-            } else if (!planted.equals("open")) {
-                plant(planted, records, Topics.partitions(bootstrap, out));
             }
             for (int from = 0; from < records.size(); from += TRANSACTION_RECORDS) {
                 producer.beginTransaction();

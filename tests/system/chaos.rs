@@ -1,0 +1,210 @@
+//! What goes wrong in a fleet, for as long as it is told to, with records coming all the time and the judge at the end: SIGKILLs of one to
+//! four processes, processes that come and go, rolling restarts, brokers that crash.
+//!
+//! `cargo xtask chaos` runs the long form and prints how long it took to commit again. `MILLSTREAM_CHAOS_KILLS` sets the SIGKILLs,
+//! `MILLSTREAM_CHAOS_ROUNDS` how often processes come and go or brokers crash, `MILLSTREAM_CHAOS_RATE` the records a second, and
+//! `MILLSTREAM_CHAOS_SEED` repeats a run, as far as the machine lets it.
+
+use std::time::{Duration, Instant};
+
+use rig::kafka::{Kafka, Options};
+use rig::millstream::Millstream;
+
+use crate::dice::Dice;
+use crate::fleet::{Fleet, SESSION};
+use crate::stage::{Example, READY, Stage, epochs, number, wait};
+use crate::timings::Timings;
+
+const INTERVAL: &str = "200ms";
+const RESTARTED: &str = "from a process's start to its first committed epoch";
+const FAILED_OVER: &str =
+    "from the kill of a process that stays dead to a commit of its last partition by others";
+const BROKER_BACK: &str =
+    "from the broker's being back to the next committed epoch of every process";
+const BROKER_GONE: &str = "from a broker's crash to the next committed epoch of every process";
+
+fn rounds() -> u64 {
+    number("MILLSTREAM_CHAOS_ROUNDS", 1)
+}
+
+fn stage(example: Example, kafka: Kafka) -> Stage {
+    Stage::endless(example, kafka, number("MILLSTREAM_CHAOS_RATE", 1000))
+}
+
+fn dice() -> Dice {
+    let seed = number("MILLSTREAM_CHAOS_SEED", u64::from(std::process::id()));
+    println!("MILLSTREAM_CHAOS_SEED={seed}");
+    Dice::new(seed)
+}
+
+#[test]
+fn chaos_of_kills_while_users_are_kept() {
+    kills(Example::Users, number("MILLSTREAM_CHAOS_KILLS", 3));
+}
+
+#[test]
+fn chaos_of_kills_while_orders_are_counted() {
+    kills(Example::Orders, number("MILLSTREAM_CHAOS_KILLS", 5));
+}
+
+/// Between any two kills somebody has committed an epoch.
+fn kills(example: Example, kills: u64) {
+    let mut dice = dice();
+    let mut fleet = Fleet::new(stage(example, Kafka::start()), INTERVAL);
+    fleet.start_one_to_four(&mut dice);
+    let mut killed = 0;
+    while killed < kills {
+        // Half of the time one thing after the other, else before anybody has got over the last.
+        let calm = dice.one_in(2);
+        if calm {
+            fleet.settle();
+        }
+        fleet.wait_progress();
+        fleet.pass(dice.between(0, 1500));
+        let wanted = fleet.victims(&mut dice, kills - killed);
+        for victim in &wanted {
+            // The long ones are for others to take over: see `FAILED_OVER`.
+            let pause = if dice.one_in(5) {
+                dice.between(13_000, 20_000)
+            } else {
+                dice.between(0, 3_000)
+            };
+            fleet.kill(*victim, pause);
+        }
+        killed += wanted.len() as u64;
+        if calm {
+            fleet.settle();
+        }
+    }
+    fleet.settle();
+    println!("{killed} SIGKILLs of 1 to 4 processes at {example:?}");
+    for (timings, what) in [
+        (&mut fleet.restarted, RESTARTED),
+        (&mut fleet.failed_over, FAILED_OVER),
+    ] {
+        let [alone, together] = timings;
+        alone.print(what);
+        together.print("  the same where more than one was down");
+    }
+    fleet.finish();
+}
+
+/// From one process to four and back to one.
+#[test]
+fn chaos_of_scaling_out_and_in() {
+    let mut stage = stage(Example::Orders, Kafka::start());
+    let mut lives = vec![start(&mut stage, "a")];
+    for round in 0..rounds() {
+        for instance in ["b", "c", "d"] {
+            lives.push(start(&mut stage, instance));
+        }
+        println!("round {round}: four processes");
+        while lives.len() > 1 {
+            let mut leaver = lives.pop().expect("there are several");
+            assert!(leaver.terminate(READY).success());
+            wait_epochs(&lives);
+        }
+        // Its partitions are the last one's when the session of each is over.
+        std::thread::sleep(SESSION);
+    }
+    finish(&mut stage, &lives);
+}
+
+/// Each in turn is asked to end, and started again at once: its seat is still its own.
+#[test]
+fn chaos_of_a_rolling_restart() {
+    let mut stage = stage(Example::Orders, Kafka::start());
+    let names = ["a", "b", "c"];
+    let mut lives: Vec<Millstream> = names.iter().map(|name| start(&mut stage, name)).collect();
+    let mut restarted = Timings::default();
+    for _ in 0..rounds() {
+        for (life, name) in lives.iter_mut().zip(names) {
+            assert!(life.terminate(READY).success());
+            let began = Instant::now();
+            *life = start(&mut stage, name);
+            restarted.add(began.elapsed());
+        }
+    }
+    println!("rolling restarts of 3 processes: {}", rounds());
+    restarted.print(RESTARTED);
+    finish(&mut stage, &lives);
+}
+
+#[test]
+fn chaos_of_the_only_broker_crashing() {
+    broker_crashes(1);
+}
+
+#[test]
+fn chaos_of_one_of_three_brokers_crashing() {
+    broker_crashes(3);
+}
+
+/// Killed, not stopped: see `exactly_once_over_a_broker_restart`.
+fn broker_crashes(brokers: u16) {
+    let mut dice = dice();
+    let kafka = Kafka::start_with(Options {
+        brokers,
+        ..Options::default()
+    });
+    let mut stage = stage(Example::Orders, kafka);
+    let mut lives = vec![start(&mut stage, "a"), start(&mut stage, "b")];
+    let (mut gone, mut back) = (Timings::default(), Timings::default());
+    for round in 0..rounds() {
+        let node = u16::try_from(dice.between(1, u64::from(brokers))).expect("it was a u16");
+        stage.kafka.process(node).kill();
+        let crashed = Instant::now();
+        // The others go on; sometimes it is back before they have noticed.
+        if brokers > 1 && !dice.one_in(3) {
+            wait_epochs(&lives);
+            gone.add(crashed.elapsed());
+        }
+        let pause = if dice.one_in(3) {
+            dice.between(8_500, 12_000)
+        } else {
+            dice.between(0, 4_000)
+        };
+        std::thread::sleep(Duration::from_millis(pause));
+        stage.kafka.restart();
+        let up = Instant::now();
+        wait_epochs(&lives);
+        back.add(up.elapsed());
+        println!(
+            "round {round}: broker {node} of {brokers} is back after {:.1?}, and each process got on {:.1?} later",
+            up - crashed,
+            up.elapsed()
+        );
+        std::thread::sleep(Duration::from_millis(dice.between(0, 2_000)));
+        for life in &mut lives {
+            assert_eq!(life.exited(), None, "a broker that is away ends nothing");
+        }
+    }
+    println!("crashes of one of {brokers} brokers: {}", rounds());
+    gone.print(BROKER_GONE);
+    back.print(BROKER_BACK);
+    finish(&mut stage, &lives);
+}
+
+/// Waits until each process has committed an epoch that was not on its way when this began.
+fn wait_epochs(lives: &[Millstream]) {
+    std::thread::sleep(Duration::from_millis(300));
+    let before: Vec<u64> = lives.iter().map(epochs).collect();
+    wait("an epoch of each process", READY * 2, || {
+        let mut all = lives.iter().zip(&before);
+        all.all(|(life, before)| epochs(life) > *before)
+    });
+}
+
+/// Starts a process, and waits for its first epoch.
+fn start(stage: &mut Stage, instance: &str) -> Millstream {
+    let life = stage.spawn(instance, INTERVAL);
+    let _ = life.http_address();
+    wait("a first epoch", READY, || epochs(&life) > 0);
+    life
+}
+
+fn finish(stage: &mut Stage, lives: &[Millstream]) {
+    let lives: Vec<&Millstream> = lives.iter().collect();
+    stage.wait_done(&lives);
+    stage.judge(&lives);
+}

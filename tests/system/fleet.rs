@@ -1,0 +1,296 @@
+//! Up to four processes of one pipeline that are killed and started again at moments that were drawn, and watched all the while: how soon
+//! each commits after its start, and how soon others commit what a dead one held.
+//!
+//! Invariant: a process that ends without having been killed fails the test, and so does a fleet in which nobody commits.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rig::millstream::Millstream;
+
+use crate::dice::Dice;
+use crate::stage::{Place, READY, Stage, Told, told};
+use crate::timings::Timings;
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// A process that is dead for longer has lost its partitions to others.
+pub const SESSION: Duration = Duration::from_secs(8);
+const TICK: Duration = Duration::from_millis(20);
+/// A takeover waits for the session of the dead, and for rebalances.
+const FAILED_OVER_WITHIN: Duration = Duration::from_secs(60);
+
+/// What became of one name.
+struct Slot {
+    life: Option<Life>,
+    /// When the next life begins; none is due for a name that lives.
+    due: Option<Instant>,
+    failover: Option<Failover>,
+}
+
+impl Slot {
+    fn is_at_work(&self) -> bool {
+        let life = self.life.as_ref();
+        life.is_some_and(|life| life.first_epoch.is_some())
+    }
+}
+
+struct Life {
+    process: Millstream,
+    began: Instant,
+    address: Option<SocketAddr>,
+    first_epoch: Option<Instant>,
+    /// Since it began, everybody else has been at work.
+    alone: bool,
+    last: Told,
+}
+
+/// What a dead process held, and what is known to have been committed of it when others took it.
+struct Failover {
+    killed: Instant,
+    /// Nobody else was killed with it or since.
+    alone: bool,
+    left: BTreeMap<Place, Option<u64>>,
+}
+
+pub struct Fleet {
+    stage: Stage,
+    interval: &'static str,
+    slots: Vec<Slot>,
+    /// Epochs that were seen to be committed, whoever did.
+    epochs: u64,
+    /// Of processes that started while everybody else was at work, and of those that didn't: a rebalance that waits for somebody who is
+    /// dead holds up who joins meanwhile.
+    pub restarted: [Timings; 2],
+    /// Of processes that were killed alone, and of those that weren't.
+    pub failed_over: [Timings; 2],
+}
+
+impl Fleet {
+    pub fn new(stage: Stage, interval: &'static str) -> Self {
+        let slot = |_| Slot {
+            life: None,
+            due: None,
+            failover: None,
+        };
+        Self {
+            stage,
+            interval,
+            slots: (0..NAMES.len()).map(slot).collect(),
+            epochs: 0,
+            restarted: Default::default(),
+            failed_over: Default::default(),
+        }
+    }
+
+    /// The rest comes soon.
+    pub fn start_one_to_four(&mut self, dice: &mut Dice) {
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            let after = Duration::from_millis(dice.between(0, 15_000));
+            slot.due = Some(Instant::now() + if number == 0 { Duration::ZERO } else { after });
+        }
+    }
+
+    /// Waits until somebody has committed one more epoch.
+    pub fn wait_progress(&mut self) {
+        let (before, began) = (self.epochs, Instant::now());
+        while self.epochs == before {
+            assert!(
+                began.elapsed() < READY,
+                "nobody has committed anything for {READY:?}"
+            );
+            self.tick();
+        }
+    }
+
+    pub fn pass(&mut self, milliseconds: u64) {
+        let end = Instant::now() + Duration::from_millis(milliseconds);
+        while Instant::now() < end {
+            self.tick();
+        }
+    }
+
+    /// Who is to be killed together: mostly one, sometimes all. Who has not committed since its start is mostly spared: how long a start
+    /// takes is to be known.
+    pub fn victims(&mut self, dice: &mut Dice, most: u64) -> Vec<usize> {
+        let spare_starting = !dice.one_in(8);
+        let alive = |slot: &&(usize, &Slot)| {
+            let life = slot.1.life.as_ref();
+            life.is_some_and(|life| life.first_epoch.is_some() || !spare_starting)
+        };
+        let slots: Vec<(usize, &Slot)> = self.slots.iter().enumerate().collect();
+        let mut alive: Vec<usize> = slots.iter().filter(alive).map(|slot| slot.0).collect();
+        let count = match dice.between(0, 9) {
+            0..=5 => 1,
+            6..=7 => 2,
+            8 => 3,
+            _ => 4,
+        };
+        let count = usize::try_from(most.min(count)).expect("four at most");
+        while alive.len() > count {
+            let spared = dice.between(0, alive.len() as u64 - 1);
+            alive.swap_remove(usize::try_from(spared).expect("less than four"));
+        }
+        alive
+    }
+
+    /// Kills it, to be started again after a pause.
+    pub fn kill(&mut self, number: usize, pause: u64) {
+        // Its last word: what was committed after it makes a takeover look longer, never shorter.
+        self.look(number);
+        let slot = &mut self.slots[number];
+        let mut life = slot.life.take().expect("who lives is killed");
+        life.process.kill();
+        let killed = Instant::now();
+        if life.first_epoch.is_none() {
+            self.restarted[usize::from(!life.alone)].add_cut(life.began.elapsed());
+        }
+        slot.due = Some(killed + Duration::from_millis(pause));
+        let left: BTreeMap<_, _> = life.last.held.into_keys().map(|at| (at, None)).collect();
+        for life in self.slots.iter_mut().filter_map(|slot| slot.life.as_mut()) {
+            life.alone = false;
+        }
+        let mut alone = true;
+        for other in self
+            .slots
+            .iter_mut()
+            .filter_map(|slot| slot.failover.as_mut())
+        {
+            (alone, other.alone) = (false, false);
+        }
+        if !left.is_empty() {
+            self.slots[number].failover = Some(Failover {
+                killed,
+                alone,
+                left,
+            });
+        }
+        println!(
+            "killed {} {:.1?} after its start, after {} epochs; it is back in {pause} ms",
+            NAMES[number],
+            life.began.elapsed(),
+            life.last.epochs
+        );
+    }
+
+    /// Waits until others have committed what was taken from those that stay dead for long, and then until everybody is at work again.
+    pub fn settle(&mut self) {
+        let began = Instant::now();
+        while self.slots.iter().any(|slot| slot.failover.is_some()) {
+            assert!(
+                began.elapsed() < FAILED_OVER_WITHIN,
+                "partitions of a dead process are not committed"
+            );
+            self.tick();
+        }
+        let began = Instant::now();
+        while !self.slots.iter().all(Slot::is_at_work) {
+            assert!(began.elapsed() < READY, "a process commits nothing");
+            self.tick();
+        }
+    }
+
+    pub fn finish(mut self) {
+        let lives = self.slots.iter().filter_map(|slot| slot.life.as_ref());
+        let lives: Vec<&Millstream> = lives.map(|life| &life.process).collect();
+        self.stage.wait_done(&lives);
+        self.stage.judge(&lives);
+    }
+
+    /// Starts who is due, and looks at everybody.
+    fn tick(&mut self) {
+        for number in 0..self.slots.len() {
+            if self.slots[number]
+                .due
+                .is_some_and(|due| due <= Instant::now())
+            {
+                self.start(number);
+            }
+            self.look(number);
+        }
+        std::thread::sleep(TICK);
+    }
+
+    fn start(&mut self, number: usize) {
+        let mut others = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|slot| slot.0 != number);
+        let alone = others.all(|(_, slot)| slot.is_at_work());
+        let slot = &mut self.slots[number];
+        slot.due = None;
+        // It is back before others had all of it. Within its session nobody was to have anything.
+        if let Some(failover) = slot.failover.take()
+            && failover.killed.elapsed() > SESSION
+        {
+            let timings = &mut self.failed_over[usize::from(!failover.alone)];
+            timings.add_cut(failover.killed.elapsed());
+        }
+        let began = Instant::now();
+        slot.life = Some(Life {
+            process: self.stage.spawn(NAMES[number], self.interval),
+            began,
+            address: None,
+            first_epoch: None,
+            alone,
+            last: Told {
+                held: BTreeMap::new(),
+                epochs: 0,
+            },
+        });
+    }
+
+    /// Asks one process, and notes what follows from its answer.
+    fn look(&mut self, number: usize) {
+        let Some(life) = &mut self.slots[number].life else {
+            return;
+        };
+        if life.address.is_none() {
+            let ended = life.process.exited();
+            assert_eq!(ended, None, "{} ended by itself", NAMES[number]);
+            life.address = life.process.http_address_so_far();
+        }
+        let Some(told) = life.address.and_then(told) else {
+            return;
+        };
+        let more = told.epochs.saturating_sub(life.last.epochs);
+        if life.first_epoch.is_none() && told.epochs > 0 {
+            life.first_epoch = Some(Instant::now());
+            let took = life.began.elapsed();
+            let others = if life.alone { "" } else { "not " };
+            println!(
+                "{} has committed {took:.2?} after its start, others {others}at work",
+                NAMES[number]
+            );
+            self.restarted[usize::from(!life.alone)].add(took);
+        }
+        self.epochs += more;
+        life.last = told;
+        if more > 0 {
+            self.look_for_takeovers(number);
+        }
+    }
+
+    /// This process has committed: perhaps something that was a dead one's.
+    fn look_for_takeovers(&mut self, number: usize) {
+        let Some(life) = &self.slots[number].life else {
+            return;
+        };
+        let held = life.last.held.clone();
+        for slot in &mut self.slots {
+            let Some(failover) = &mut slot.failover else {
+                continue;
+            };
+            failover.left.retain(|place, known| match held.get(place) {
+                None => true,
+                Some(offset) => known.replace(*offset).is_none_or(|known| *offset <= known),
+            });
+            if failover.left.is_empty() {
+                let timings = &mut self.failed_over[usize::from(!failover.alone)];
+                timings.add(failover.killed.elapsed());
+                slot.failover = None;
+            }
+        }
+    }
+}

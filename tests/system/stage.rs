@@ -1,0 +1,423 @@
+//! An example's pipeline on a real Kafka: records that are there or coming, any number of Millstream processes on them, and the judge over
+//! what they leave. What happens to them is the tests' own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rig::folder::Folder;
+use rig::kafka::{Kafka, Options};
+use rig::millstream::Millstream;
+use rig::proxy::{self, Proxy, Then, When};
+use rig::{http, judge, ports};
+use serde_json::Value;
+
+use crate::pipelines::{
+    ADULTS, CHANGELOG, COUNTRIES, EVENTS, MAP, MIN_AGE, NAME, count_by_country, make_countries,
+    materialize_users, workers,
+};
+
+pub const PARTITIONS: u32 = 4;
+pub const READY: Duration = Duration::from_secs(90);
+/// Until everything is processed, restarts and session time-outs included.
+pub const DONE: Duration = Duration::from_secs(600);
+
+const ORDERS: &str = "orders";
+const TOTALS: &str = "country-totals";
+/// Of orders: enough that a map of them isn't restored in no time.
+const ORDER_COUNTRIES: &str = "20000";
+const CUSTOMERS: &str = "5000";
+/// Of a thousand records.
+const MALFORMED: &str = "10";
+/// More records than any test writes.
+const ENDLESS: u64 = 1_000_000_000;
+
+/// How many records the tests take.
+pub fn events() -> u64 {
+    number("MILLSTREAM_TEST_EVENTS", 100_000)
+}
+
+/// A number that the environment may set.
+pub fn number(name: &str, otherwise: u64) -> u64 {
+    let set = std::env::var(name).ok();
+    set.map_or(otherwise, |set| {
+        set.parse()
+            .unwrap_or_else(|_| panic!("{name}={set} is not a number"))
+    })
+}
+
+/// Which example's pipeline runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Example {
+    /// 01: events to a topic and a map.
+    Users,
+    /// 02: orders through a keyed stream and a state to a topic.
+    Orders,
+}
+
+impl Example {
+    pub fn input(self) -> &'static str {
+        match self {
+            Self::Users => EVENTS,
+            Self::Orders => ORDERS,
+        }
+    }
+
+    fn output(self) -> &'static str {
+        match self {
+            Self::Users => ADULTS,
+            Self::Orders => TOTALS,
+        }
+    }
+
+    fn pipeline(self, bootstrap: &str, interval: &str) -> String {
+        match self {
+            Self::Users => materialize_users(bootstrap, interval),
+            Self::Orders => count_by_country(bootstrap, interval),
+        }
+    }
+
+    /// The judge's arguments to write so many records from this number on.
+    fn generation(self, broker: &str, from: u64, count: u64) -> Vec<String> {
+        let (count, from) = (count.to_string(), from.to_string());
+        let ids = (events() / 5).max(1).to_string();
+        let words = match self {
+            Self::Users => vec!["generate", broker, EVENTS, &count, &ids, MALFORMED],
+            Self::Orders => {
+                let (customers, countries) = (CUSTOMERS, ORDER_COUNTRIES);
+                vec![
+                    "orders", broker, ORDERS, &count, customers, MALFORMED, countries,
+                ]
+            }
+        };
+        let words = words.into_iter().chain(["--from", &from]);
+        words.map(str::to_owned).collect()
+    }
+
+    /// What the judge is asked, with these instances' addresses.
+    fn questions<'a>(
+        self,
+        broker: &'a str,
+        urls: &'a str,
+        partitions: &'a str,
+    ) -> Vec<Vec<&'a str>> {
+        let table = ["--countries", COUNTRIES];
+        let http = |pipeline, map| ["--http", urls, "--pipeline", pipeline, "--map", map];
+        match self {
+            Self::Users => {
+                let adults = ["adults", broker, EVENTS, ADULTS, MIN_AGE];
+                let changelog = ["changelog", broker, EVENTS, CHANGELOG, MIN_AGE, partitions];
+                vec![
+                    [&adults[..], &table].concat(),
+                    [&changelog[..], &http(NAME, MAP), &table].concat(),
+                ]
+            }
+            Self::Orders => {
+                let changelog = "count-by-country.totals.changelog";
+                let counts = ["counts", broker, ORDERS, TOTALS, changelog, partitions];
+                let http = http("count-by-country", "totals");
+                vec![[&counts[..], &http].concat()]
+            }
+        }
+    }
+}
+
+/// Records that come while a test runs. Dropped, they stop.
+struct Feed {
+    writer: Option<JoinHandle<u64>>,
+    /// They come while it is there, where there is one.
+    wanted: Option<PathBuf>,
+}
+
+impl Feed {
+    /// Waits for the last one, and says how many they were.
+    fn end(mut self) -> u64 {
+        self.stop();
+        let writer = self.writer.take().expect("it is taken here only");
+        writer.join().expect("the records come")
+    }
+
+    fn stop(&self) {
+        if let Some(file) = &self.wanted {
+            // It may have gone with its folder.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A broker with some of the records in it, more of them coming, and what runs on it.
+pub struct Stage {
+    pub kafka: Kafka,
+    pub example: Example,
+    /// So many records are in the topic, or will be by themselves.
+    pub sent: u64,
+    pub folder: Folder,
+    feed: Option<Feed>,
+    lives: u32,
+}
+
+impl Stage {
+    /// All records are there from the start.
+    pub fn full(example: Example, kafka: Kafka) -> Self {
+        Self::new(example, kafka, events())
+    }
+
+    /// A quarter of the records is there, the others come in half a minute or more: there is always something to do.
+    pub fn fed(example: Example, kafka: Kafka) -> Self {
+        let mut stage = Self::new(example, kafka, events() - events() / 4 * 3);
+        let rate = (stage.sent / 10).max(100);
+        let count = events() - stage.sent;
+        stage.feed = Some(stage.feed(count, rate, None));
+        stage.sent += count;
+        stage
+    }
+
+    /// A tenth of the records is there, and more come at this rate until [`Stage::wait_done`].
+    pub fn endless(example: Example, kafka: Kafka, rate: u64) -> Self {
+        let mut stage = Self::new(example, kafka, events() / 10);
+        let wanted = stage.folder.write("wanted", "");
+        stage.feed = Some(stage.feed(ENDLESS, rate, Some(wanted)));
+        stage
+    }
+
+    fn new(example: Example, kafka: Kafka, sent: u64) -> Self {
+        for topic in [example.input(), example.output()] {
+            kafka.topic(topic, PARTITIONS, &[]);
+        }
+        let folder = Folder::new("stage");
+        if example == Example::Users {
+            make_countries(&kafka, &folder);
+        }
+        judged(&example.generation(&kafka.direct(), 0, sent));
+        Self {
+            kafka,
+            example,
+            sent,
+            folder,
+            feed: None,
+            lives: 0,
+        }
+    }
+
+    fn feed(&self, count: u64, rate: u64, wanted: Option<PathBuf>) -> Feed {
+        let broker = self.kafka.direct();
+        let mut arguments = self.example.generation(&broker, self.sent, count);
+        arguments.extend(["--rate".to_owned(), rate.to_string()]);
+        if let Some(file) = &wanted {
+            arguments.extend(["--while".to_owned(), file.display().to_string()]);
+        }
+        let writer = std::thread::spawn(move || judge::count(&judged(&arguments), "records"));
+        Feed {
+            writer: Some(writer),
+            wanted,
+        }
+    }
+
+    /// So many more, at this rate, from now on.
+    pub fn feed_more(&mut self, count: u64, rate: u64) {
+        self.feed = Some(self.feed(count, rate, None));
+        self.sent += count;
+    }
+
+    /// Adds some more, at once.
+    pub fn add(&mut self) {
+        let more = events() / 10;
+        let broker = self.kafka.direct();
+        judged(&self.example.generation(&broker, self.sent, more));
+        self.sent += more;
+    }
+
+    pub fn spawn(&mut self, instance: &str, interval: &str) -> Millstream {
+        self.spawn_at(instance, interval, 0)
+    }
+
+    /// The same with HTTP at this port.
+    pub fn spawn_at(&mut self, instance: &str, interval: &str, port: u16) -> Millstream {
+        self.lives += 1;
+        let pipeline = self.example.pipeline(&self.kafka.bootstrap(), interval);
+        let file = self.folder.write("pipeline.toml", &pipeline);
+        let log = self
+            .folder
+            .join(&format!("{:03}-{instance}.log", self.lives));
+        let file = file.display().to_string();
+        Millstream::spawn(
+            &log,
+            &[
+                "run",
+                &file,
+                "--instance",
+                instance,
+                "--http",
+                &format!("127.0.0.1:{port}"),
+            ],
+        )
+    }
+
+    /// Waits until the group has committed all that is in the input topic, whichever instances run.
+    pub fn wait_done(&mut self, instances: &[&Millstream]) {
+        if let Some(feed) = self.feed.take() {
+            let endless = feed.wanted.is_some();
+            let fed = feed.end();
+            self.sent += if endless { fed } else { 0 };
+        }
+        let began = Instant::now();
+        while committed(self.example, instances) < self.sent {
+            assert!(
+                began.elapsed() < DONE,
+                "not done in time: {} of {}",
+                committed(self.example, instances),
+                self.sent
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Output and changelog against the reference, every entry over HTTP.
+    pub fn judge(&self, instances: &[&Millstream]) {
+        let broker = self.kafka.direct();
+        let urls: Vec<String> = instances.iter().map(|instance| instance.url()).collect();
+        let (urls, partitions) = (urls.join(","), PARTITIONS.to_string());
+        for question in self.example.questions(&broker, &urls, &partitions) {
+            println!("{}", judge::run(&question).trim());
+        }
+    }
+}
+
+fn judged(arguments: &[String]) -> String {
+    judge::run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Topic and partition.
+pub type Place = (String, u64);
+
+/// What a process says of itself.
+pub struct Told {
+    pub held: BTreeMap<Place, u64>,
+    pub epochs: u64,
+}
+
+/// The answer of `/v1/status`, where there is one.
+pub fn told(address: SocketAddr) -> Option<Told> {
+    let answer = http::get(address, "/v1/status").ok()?;
+    let workers = workers(answer.text());
+    let held = workers
+        .iter()
+        .filter_map(|worker| worker["partitions"].as_array())
+        .flatten();
+    let place = |partition: &Value| {
+        let number = |name: &str| partition[name].as_u64().expect("a number");
+        let topic = partition["topic"].as_str().expect("a topic").to_owned();
+        ((topic, number("partition")), number("committed_offset"))
+    };
+    let committed = |worker: &Value| worker["epochs"]["committed"].as_u64();
+    Some(Told {
+        held: held.map(place).collect(),
+        epochs: workers
+            .iter()
+            .map(|worker| committed(worker).expect("a count"))
+            .sum(),
+    })
+}
+
+pub fn asked(instance: &Millstream) -> Told {
+    told(instance.http_address()).expect("the process answers")
+}
+
+/// The committed offsets of all input partitions that these instances hold.
+pub fn committed(example: Example, instances: &[&Millstream]) -> u64 {
+    let mut offsets = BTreeMap::<Place, u64>::new();
+    for (place, offset) in instances.iter().flat_map(|instance| asked(instance).held) {
+        // While partitions move, two may believe that they hold one.
+        let known = offsets.entry(place).or_default();
+        *known = offset.max(*known);
+    }
+    let input = offsets
+        .iter()
+        .filter(|((topic, _), _)| topic == example.input());
+    input.map(|(_, offset)| offset).sum()
+}
+
+pub fn epochs(instance: &Millstream) -> u64 {
+    asked(instance).epochs
+}
+
+pub fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < within, "{what}: not within {within:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A broker that clients reach through a proxy only.
+fn behind_proxy() -> (Kafka, Proxy) {
+    let port = ports::free(&[0]);
+    let kafka = Kafka::start_with(Options {
+        advertised: Some(port),
+        ..Options::default()
+    });
+    let proxy = Proxy::start(port, kafka.port());
+    (kafka, proxy)
+}
+
+/// The broker stops right before the end of a transaction reaches it, for longer than the commit is tried.
+pub fn doubt_a_commit(example: Example) {
+    let (kafka, proxy) = behind_proxy();
+    let mut stage = Stage::fed(example, kafka);
+    let mut life = stage.spawn("a", "200ms");
+    life.wait_ready(READY);
+    wait("some epochs", READY, || epochs(&life) >= 2);
+    let broker = stage.kafka.process(1);
+    let (frozen, is_frozen) = std::sync::mpsc::channel();
+    let next = proxy.count(proxy::END_TXN) + 2;
+    proxy.on_nth(proxy::END_TXN, next, When::Before, move || {
+        broker.freeze();
+        // All its threads have to have stopped before the request comes.
+        std::thread::sleep(Duration::from_millis(100));
+        let _ = frozen.send(());
+        Then::Forward
+    });
+    is_frozen
+        .recv_timeout(READY)
+        .expect("a transaction comes to its end");
+    let at = committed(example, &[&life]);
+    println!(
+        "broker stopped at the end of a transaction, offset {at} of {}",
+        stage.sent
+    );
+    life.wait_line("the commit is in doubt", Duration::from_secs(60));
+    stage.kafka.thaw();
+    stage.wait_done(&[&life]);
+    let status = life.get("/v1/status");
+    assert!(
+        status.text().contains("\"in_doubt\":1"),
+        "{}",
+        status.text()
+    );
+    stage.judge(&[&life]);
+}
+
+/// The answer to the end of a transaction is lost: it was committed, and nobody here knows.
+pub fn lose_answers(example: Example) {
+    let (kafka, proxy) = behind_proxy();
+    let mut stage = Stage::fed(example, kafka);
+    for n in [2, 5, 6, 9] {
+        proxy.on_nth(proxy::END_TXN, n, When::Answered, || Then::Cut);
+    }
+    let mut life = stage.spawn("a", "200ms");
+    life.wait_ready(READY);
+    stage.wait_done(&[&life]);
+    assert!(
+        proxy.count(proxy::END_TXN) >= 9,
+        "too few epochs for the test to mean anything"
+    );
+    stage.judge(&[&life]);
+}
