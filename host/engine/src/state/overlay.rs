@@ -271,21 +271,21 @@ mod tests {
     #[test]
     fn what_is_rolled_back_was_never_there() {
         let mut random = 12_345_u64;
-        let mut draw = |below: u64| {
+        let mut draw = |below: u8| {
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
-            (random >> 33) % below
+            (random >> 33).to_le_bytes()[0] % below
         };
         for _ in 0..200 {
-            let (mut overlay, mut kept) = (Overlay::new(draw(9)), Overlay::new(0));
+            let (mut overlay, mut kept) = (Overlay::new(draw(9).into()), Overlay::new(0));
             for round in 0..20 {
                 let (mark, stays) = (overlay.mark(), draw(2) == 0);
                 for _ in 0..draw(8) {
                     let inner = overlay.mark();
-                    let (key, value) = ([b'a' + draw(6) as u8], [b'0' + draw(10) as u8]);
+                    let (key, value) = ([b'a' + draw(6)], [b'0' + draw(10)]);
                     let value = (draw(4) > 0).then_some(&value[..]);
-                    let place = (MapId(0), draw(2) as u32);
+                    let place = (MapId(0), draw(2).into());
                     overlay.put(place, &key, value, round);
                     if draw(4) == 0 {
                         overlay.roll_back(inner);

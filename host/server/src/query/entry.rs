@@ -40,7 +40,8 @@ pub async fn get(
     let mut said = Said::default();
     let may_stand_in_one = served.pipeline.maps[map.0].kept != Kept::State;
     let elsewhere = said.ask_here(&served, map, &key, candidates);
-    if !(may_stand_in_one && !said.found.is_empty()) && !elsewhere.is_empty() {
+    let goes_on = said.found.is_empty() || !may_stand_in_one;
+    if goes_on && !elsewhere.is_empty() {
         if is_routed || served.pipeline.maps[map.0].replicated {
             return Err(path::not_here(&served, map, elsewhere[0]));
         }

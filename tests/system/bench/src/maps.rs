@@ -135,20 +135,7 @@ fn snapshot(contents: &Committed, index: &[&str]) -> Result<()> {
         }
     });
     encoder.finish(0, &mut bytes);
-    let empty = || {
-        let pointers: Result<Vec<Pointer>, String> =
-            index.iter().map(|text| Pointer::parse(text)).collect();
-        let contents = Committed::new(2, pointers?.into());
-        let share = Budget::new(usize::MAX / 2, 1).share(0);
-        Ok::<_, String>(MapPartition::new(
-            contents,
-            share,
-            1,
-            (0, i64::MAX),
-            LiveFrom::Changelog,
-        ))
-    };
-    let mut loaded = empty().map_err(anyhow::Error::msg)?;
+    let mut loaded = empty(index)?;
     let mut decoder = Decoder::default();
     let began = Instant::now();
     for part in bytes.chunks(256 << 10) {
@@ -165,7 +152,7 @@ fn snapshot(contents: &Committed, index: &[&str]) -> Result<()> {
     let taken = began.elapsed();
     ensure!(loaded.contents().len() == contents.len());
     drop(loaded);
-    let mut folded = empty().map_err(anyhow::Error::msg)?;
+    let mut folded = empty(index)?;
     let began = Instant::now();
     let entries = contents.entries();
     for (offset, slot) in (0..).zip(0..entries.end()) {
@@ -184,6 +171,22 @@ fn snapshot(contents: &Committed, index: &[&str]) -> Result<()> {
         rate(began.elapsed())
     );
     Ok(())
+}
+
+/// A map partition to be restored.
+fn empty(index: &[&str]) -> Result<MapPartition> {
+    let pointers: Result<Vec<Pointer>, String> =
+        index.iter().map(|text| Pointer::parse(text)).collect();
+    let contents = Committed::new(2, pointers.map_err(anyhow::Error::msg)?.into());
+    let share = Budget::new(usize::MAX / 2, 1).share(0);
+    let bounds = (0, i64::MAX);
+    Ok(MapPartition::new(
+        contents,
+        share,
+        1,
+        bounds,
+        LiveFrom::Changelog,
+    ))
 }
 
 /// Pointer, operator and operand, with spaces between.
