@@ -1,13 +1,14 @@
 //! The broker in memory: the same pipeline gives the same outputs and maps as on a real Kafka, and lines that are fed and written out
 //! are what they should be.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rig::folder::Folder;
-use rig::judge;
 use rig::millstream::{self, Millstream};
+use rig::{judge, repository};
 use serde_json::{Value, json};
 
 use crate::pipelines::{
@@ -218,6 +219,48 @@ fn pass_through(pipeline: &str, lines: &[u8], more: &[&str]) -> (Vec<Value>, Str
 }
 
 const THROUGH: [&str; 5] = ["--feed", "in=-", "--out", "out=-", "--until-end"];
+
+/// Through a keyed stream and a step's state: as the example's own page has it.
+#[test]
+fn example_02_counts_and_adds_up_per_country() {
+    let example = repository().join("examples/02-count-by-country");
+    let text = |name: &str| {
+        let path = example.join(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
+    };
+    let (file, orders) = (example.join("pipeline.toml"), example.join("orders.jsonl"));
+    let arguments = [
+        "run",
+        &file.display().to_string(),
+        "--embedded",
+        "--until-end",
+    ];
+    let taps = [
+        "--feed",
+        &format!("orders={}", orders.display()),
+        "--out",
+        "country-totals=-",
+    ];
+    let more = ["--http", "127.0.0.1:0"];
+    let output = millstream::run(&[&arguments[..], &taps, &more].concat());
+    assert!(output.status.success(), "{output:?}");
+    let parse = |line: &str| serde_json::from_str::<Value>(line).expect("a line of JSON");
+    let mut totals = BTreeMap::new();
+    let mut counted = 0;
+    for record in String::from_utf8_lossy(&output.stdout).lines().map(parse) {
+        let key = record["key"].as_str().expect("a country").to_owned();
+        totals.insert(key, record["value"].clone());
+        counted += 1;
+    }
+    let expected = text("expected.jsonl");
+    let expected = expected.lines().map(parse);
+    let expected = expected.map(|line| {
+        let key = line["key"].as_str().expect("a country").to_owned();
+        (key, line["value"].clone())
+    });
+    assert_eq!(totals, expected.collect::<BTreeMap<_, _>>());
+    assert_eq!(counted, 14);
+}
 
 #[test]
 fn broken_lines_are_told_with_their_number_and_the_others_go_on() {

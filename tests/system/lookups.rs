@@ -4,8 +4,8 @@ use rig::folder::Folder;
 use rig::millstream::Millstream;
 
 use crate::pipelines::{
-    WITHIN, dump, run, shared_kafka, start, values, wait_records, wait_worker, write, write_to,
-    write_values,
+    WITHIN, dump, run, shared_kafka, start, start_second, values, wait_records, wait_worker, write,
+    write_to, write_values,
 };
 
 const COMPACTED: &[&str] = &["cleanup.policy=compact"];
@@ -182,15 +182,7 @@ fn check_start_gate(name: &str, map: &str, partitions: u32) {
     assert_eq!(values(&output)[100..], ["found again"; 100]);
 
     // Partitions that go and come again: a second instance joins.
-    let arguments = [
-        "run",
-        &folder.join("pipeline.toml").display().to_string(),
-        "--instance",
-        "b",
-        "--http",
-        "127.0.0.1:0",
-    ];
-    let mut second = Millstream::spawn(&folder.join("second.log"), &arguments);
+    let mut second = start_second(&folder);
     life.wait_line("all partitions given up", WITHIN);
     second.wait_ready(WITHIN);
     life.wait_ready(WITHIN);

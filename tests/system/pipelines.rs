@@ -173,6 +173,13 @@ pub fn start(folder: &Folder, pipeline: &str) -> Millstream {
     Millstream::spawn(&folder.join("millstream.log"), &arguments)
 }
 
+/// Another instance of the pipeline that was started in this folder.
+pub fn start_second(folder: &Folder) -> Millstream {
+    let file = folder.join("pipeline.toml").display().to_string();
+    let arguments = ["run", &file, "--instance", "b", "--http", "127.0.0.1:0"];
+    Millstream::spawn(&folder.join("second.log"), &arguments)
+}
+
 /// The workers in an answer of `/v1/status`.
 pub fn workers(body: &str) -> Vec<Value> {
     let status: Value = serde_json::from_str(body).expect("status is JSON");

@@ -5,8 +5,8 @@ use rig::millstream::Millstream;
 use serde_json::{Value, json};
 
 use crate::pipelines::{
-    WITHIN, dump, run, shared_kafka, start, values, wait_records, wait_worker, write_to,
-    write_values,
+    WITHIN, dump, run, shared_kafka, start, start_second, values, wait_records, wait_worker,
+    write_to, write_values,
 };
 
 /// A pipeline of one step that does to its state what its records ask for.
@@ -190,15 +190,7 @@ fn a_standby_takes_over_with_its_copy() {
     let text = format!("standby = 1\n{}", pipeline(name, "fail"));
     let mut first = run(&folder, &text);
     wait_records(&mut first, 2 * KEYS as u64);
-    let arguments = [
-        "run",
-        &folder.join("pipeline.toml").display().to_string(),
-        "--instance",
-        "b",
-        "--http",
-        "127.0.0.1:0",
-    ];
-    let mut second = Millstream::spawn(&folder.join("second.log"), &arguments);
+    let mut second = start_second(&folder);
     second.wait_line("standby copies of partitions: 0", WITHIN);
     first.wait_line("standby copies of partitions: 1", WITHIN);
     second.wait_get("/metrics", WITHIN, |answer| {

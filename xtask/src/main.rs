@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
 /// Rust plugins that examples and tests load: package, and the file that it becomes.
-const PLUGINS: [(&str, &str); 4] = [
+const PLUGINS: [(&str, &str); 5] = [
     (
         "materialize-users",
         "examples/01-materialize-users/users.wasm",
@@ -20,6 +20,7 @@ const PLUGINS: [(&str, &str); 4] = [
     ("orders-parse", "examples/02-count-by-country/parse.wasm"),
     ("orders-count", "examples/02-count-by-country/count.wasm"),
     ("probe", "target/plugins/probe.wasm"),
+    ("counter", "target/plugins/counter.wasm"),
 ];
 
 /// The plugin in C, and the script that builds it.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millstream_broker::{Answer, Assignment, Join};
 
@@ -13,6 +13,12 @@ use super::{PATIENCE, PAUSE, check};
 use crate::subject::Joined;
 
 const MEMBER_ID_REQUIRED: i16 = 79;
+
+/// The state of a group that waits for its members to ask for their places.
+const WAITING: &str = "PreparingRebalance";
+
+/// In which time a request is taken to have been read.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub struct Seats(BTreeMap<String, Seat>);
@@ -66,10 +72,16 @@ impl Seats {
             given = Some(answer.string());
         }
         let member_id = given.as_deref().unwrap_or(join.member_id);
+        let waited_before = state(main, group) == WAITING;
         seat.connection.send(&request(group, join, member_id));
-        let deadline = Instant::now() + PATIENCE;
-        while !seat.connection.is_answered() && state(main, group) != "PreparingRebalance" {
-            assert!(Instant::now() < deadline, "{name} doesn't join {group}");
+        let began = Instant::now();
+        // A group that waited already doesn't show that it has heard of one more.
+        let is_heard = |main: &mut Connection| match waited_before {
+            true => began.elapsed() > HEARD_WITHIN,
+            false => state(main, group) == WAITING,
+        };
+        while !seat.connection.is_answered() && !is_heard(main) {
+            assert!(began.elapsed() < PATIENCE, "{name} doesn't join {group}");
             thread::sleep(PAUSE);
         }
         self.0.insert(name.into(), seat);

@@ -89,7 +89,7 @@ final class Counts {
         String line = "orders=" + counts.orders + " counted=" + counts.wellFormed + " outputs=" + counts.outputs
                 + " changes=" + counts.changes + " entries=" + counts.fold.size();
         if (arguments.option("http") != null) {
-            line += " listed=" + new Listing(arguments, partitions, counts.findings).compare(counts.fold);
+            line += " listed=" + new Listing(arguments, counts.findings).compare(counts.fold);
             if (arguments.option("sample") != null) {
                 line += " queried=" + new Queries(arguments, partitions, counts.findings).ask(counts.fold);
             }

@@ -12,40 +12,36 @@ import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
-import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 
-/** Do the instances, page by page and between them, list exactly the entries of the fold, and each partition once? */
+/** Does every instance, page by page, list exactly the entries of the fold, each once, whichever of them hold the partitions? */
 final class Listing {
     private static final int LIMIT = 500;
     /** How long instances may restore or rebalance, or be a commit behind what could be read of the changelog. */
     private static final Duration PATIENCE = Duration.ofSeconds(30);
     private static final long BACK_OFF_MS = 200;
 
-    /** One look at all instances. {@code refused} is null where all of them answered. */
+    /** One listing. {@code refused} is null where it came to its end. */
     private static final class Look {
         final Map<ByteBuffer, JsonNode> entries = new TreeMap<>();
-        final List<Integer> held = new ArrayList<>();
         final List<String> twice = new ArrayList<>();
         String refused;
     }
 
     private final String[] urls;
     private final String path;
-    private final int partitions;
     private final Findings findings;
     private final HttpClient client = HttpClient.newBuilder()
             .version(HttpClient.Version.HTTP_1_1).connectTimeout(Duration.ofSeconds(5)).build();
 
-    Listing(Arguments arguments, int partitions, Findings findings) {
+    Listing(Arguments arguments, Findings findings) {
         urls = arguments.option("http").split(",");
         if (arguments.option("pipeline") == null || arguments.option("map") == null) {
             throw new IllegalArgumentException("--http wants --pipeline and --map");
         }
         path = "/v1/pipelines/" + arguments.option("pipeline") + "/maps/" + arguments.option("map") + "/entries?limit=" + LIMIT;
-        this.partitions = partitions;
         this.findings = findings;
     }
 
@@ -53,28 +49,25 @@ final class Listing {
     int compare(Map<ByteBuffer, byte[]> fold) throws InterruptedException {
         Map<ByteBuffer, JsonNode> expected = new TreeMap<>();
         fold.forEach((key, value) -> expected.put(key, Rules.parse(value)));
-        List<Integer> all = new ArrayList<>();
-        for (int partition = 0; partition < partitions; partition++) {
-            all.add(partition);
+        int listed = 0;
+        for (String url : urls) {
+            long deadline = System.nanoTime() + PATIENCE.toNanos();
+            Look look = look(url);
+            while (!(look.refused == null && look.twice.isEmpty() && look.entries.equals(expected))
+                    && System.nanoTime() < deadline) {
+                Thread.sleep(BACK_OFF_MS);
+                look = look(url);
+            }
+            report(look, expected);
+            listed += look.entries.size();
         }
-        long deadline = System.nanoTime() + PATIENCE.toNanos();
-        Look look = look();
-        while (!(look.refused == null && look.held.equals(all) && look.twice.isEmpty() && look.entries.equals(expected))
-                && System.nanoTime() < deadline) {
-            Thread.sleep(BACK_OFF_MS);
-            look = look();
-        }
-        report(look, expected, all);
-        return look.entries.size();
+        return listed;
     }
 
-    private void report(Look look, Map<ByteBuffer, JsonNode> expected, List<Integer> all) {
+    private void report(Look look, Map<ByteBuffer, JsonNode> expected) {
         if (look.refused != null) {
             findings.add("unlisted", () -> look.refused);
             return;
-        }
-        if (!look.held.equals(all)) {
-            findings.add("held", () -> "partitions " + look.held + " are listed, of " + partitions);
         }
         look.twice.forEach(key -> findings.add("twice", () -> key));
         expected.forEach((key, value) -> {
@@ -90,20 +83,13 @@ final class Listing {
         });
     }
 
-    private Look look() throws InterruptedException {
+    private Look look(String url) throws InterruptedException {
         Look look = new Look();
-        for (String url : urls) {
-            JsonNode page = null;
-            do {
-                String after = page == null ? "" : "&after=" + URLEncoder.encode(page.get("next").textValue(), StandardCharsets.UTF_8);
-                page = page(url + path + after, look);
-                if (page == null) {
-                    return look;
-                }
-            } while (!page.get("next").isNull());
-            page.get("partitions").get("held").forEach(number -> look.held.add(number.intValue()));
-        }
-        Collections.sort(look.held);
+        JsonNode page = null;
+        do {
+            String after = page == null ? "" : "&after=" + URLEncoder.encode(page.get("next").textValue(), StandardCharsets.UTF_8);
+            page = page(url + path + after, look);
+        } while (page != null && !page.get("next").isNull());
         return look;
     }
 
