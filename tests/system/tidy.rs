@@ -256,7 +256,9 @@ fn tests_that_the_protocol_names_exist() {
     for name in page.split('`').skip(1).step_by(2) {
         let there = if is_word(name, '-') {
             scripts += 1;
-            repository().join("tests/sim/protocol").join(name).is_file()
+            let kinds = ["protocol", "graph"].iter();
+            let mut folders = kinds.map(|kind| repository().join("tests/sim").join(kind));
+            folders.any(|folder| folder.join(name).is_file())
         } else if is_word(name, '_') {
             tests += 1;
             rust.contains(&format!("fn {name}()"))

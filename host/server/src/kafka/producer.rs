@@ -2,9 +2,11 @@
 //! takes 100 ms to flush when only errors are reported, and stalls in an abort.
 //!
 //! Invariants: a producer that was in any abort, in a commit that failed, or in one whose end was sent more than once is never used
-//! again (the engine says so; the worker drops it and makes another); everything here is called by one thread.
+//! again (the engine says so; the worker drops it and makes another); everything here is called by one thread, bar the two calls that
+//! may not come back, which are made `apart` while that one waits.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -33,6 +35,10 @@ const LONG: Duration = Duration::from_secs(2);
 /// How long a commit is tried before it is in doubt, or, where its end was never sent, given up.
 const COMMIT_MAX: Duration = Duration::from_secs(15);
 
+/// How long a call that takes a slice may take before it is taken not to come back: librdkafka's issues 5456 and 5511, seen here when the
+/// coordinator's connection broke while offsets were added.
+const HUNG: Duration = Duration::from_secs(10);
+
 /// How long a send waits for room in the producer's queue, and a flush for deliveries.
 const ROOM_MAX: Duration = Duration::from_secs(30);
 
@@ -51,6 +57,8 @@ pub struct Producer {
     topics: Vec<*mut sys::rd_kafka_topic_t>,
     /// Shared with librdkafka's threads until `native` is destroyed.
     shared: Box<Shared>,
+    /// A call into the client has not come back: it can't be ended, and is left behind.
+    hung: Cell<bool>,
     arguments: Vec<sys::rd_kafka_vu_t>,
     names: Vec<CString>,
 }
@@ -81,6 +89,7 @@ impl Producer {
             native,
             topics: Vec::new(),
             shared,
+            hung: Cell::new(false),
             arguments: Vec::new(),
             names: Vec::new(),
         };
@@ -291,46 +300,38 @@ impl cluster::Producer for Producer {
     fn commit(&mut self, commit: &Commit, look: &dyn Fn() -> bool) -> Verdict {
         let give_up = Instant::now() + COMMIT_MAX;
         if commit.offsets.count() > 0 {
-            let (offsets, group) = (commit.offsets.ptr(), commit.group.as_ptr());
+            let asked = Asked {
+                native: self.native,
+                offsets: commit.offsets.ptr(),
+                group: commit.group.as_ptr(),
+            };
             let added = insist(
                 || Instant::now() > give_up || look(),
-                || {
-                    // SAFETY: client, list and group metadata are alive during the call, which keeps none of them.
-                    unsafe {
-                        let millis = millis(SLICE);
-                        let error = sys::rd_kafka_send_offsets_to_transaction(
-                            self.native,
-                            offsets,
-                            group,
-                            millis,
-                        );
-                        TransactionError::check(error)
-                    }
-                },
+                || self.apart(asked, Asked::add_offsets, look),
             );
-            if let Err(error) = added {
-                return verdict::judge(&error, Stage::Offsets);
+            match added {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return verdict::judge(&error, Stage::Offsets),
+                None => return Verdict::Aborted(HUNG_WORDS.into()),
             }
         }
+        let asked = Asked {
+            native: self.native,
+            offsets: ptr::null(),
+            group: ptr::null(),
+        };
         let ended = insist(
             || {
                 look();
                 Instant::now() > give_up
             },
-            || {
-                // SAFETY: the client is alive; the error object is taken over.
-                unsafe {
-                    TransactionError::check(sys::rd_kafka_commit_transaction(
-                        self.native,
-                        millis(SLICE),
-                    ))
-                }
-            },
+            || self.apart(asked, Asked::commit, look),
         );
         match ended {
-            Ok(()) if self.ends_sent() > 1 => Verdict::Committed(Sends::Several),
-            Ok(()) => Verdict::Committed(Sends::Once),
-            Err(error) => verdict::judge(&error, Stage::End),
+            Some(Ok(())) if self.ends_sent() > 1 => Verdict::Committed(Sends::Several),
+            Some(Ok(())) => Verdict::Committed(Sends::Once),
+            Some(Err(error)) => verdict::judge(&error, Stage::End),
+            None => Verdict::InDoubt(HUNG_WORDS.into()),
         }
     }
 
@@ -347,11 +348,88 @@ impl cluster::Producer for Producer {
     }
 }
 
+const HUNG_WORDS: &str =
+    "librdkafka does not come back from a call; its client is left behind, and replaced";
+
+/// What a call said; none where it does not come back.
+type Answer = Option<Result<(), TransactionError>>;
+
+/// What the two calls of a commit are given.
+#[derive(Clone, Copy)]
+struct Asked {
+    native: *mut sys::rd_kafka_t,
+    offsets: *const sys::rd_kafka_topic_partition_list_t,
+    group: *const sys::rd_kafka_consumer_group_metadata_t,
+}
+
+// SAFETY: a librdkafka client may be used from any thread; list and group metadata are read before the call begins to wait, while the
+// caller has them.
+unsafe impl Send for Asked {}
+
+impl Asked {
+    fn add_offsets(self) -> Result<(), TransactionError> {
+        // SAFETY: the client is alive, or left behind for good; the call copies list and group metadata before it waits.
+        unsafe {
+            let (offsets, group) = (self.offsets, self.group);
+            let wait = millis(SLICE);
+            let error =
+                sys::rd_kafka_send_offsets_to_transaction(self.native, offsets, group, wait);
+            TransactionError::check(error)
+        }
+    }
+
+    fn commit(self) -> Result<(), TransactionError> {
+        // SAFETY: the client is alive, or left behind for good; the error object is taken over.
+        unsafe {
+            let error = sys::rd_kafka_commit_transaction(self.native, millis(SLICE));
+            TransactionError::check(error)
+        }
+    }
+}
+
+impl Producer {
+    /// Makes a call on a thread of its own, and waits for it as long as it may come back.
+    fn apart(
+        &self,
+        asked: Asked,
+        call: fn(Asked) -> Result<(), TransactionError>,
+        look: &dyn Fn() -> bool,
+    ) -> Answer {
+        let (say, heard) = std::sync::mpsc::sync_channel(1);
+        let ask = move || {
+            // Nobody listens where it was given up.
+            let _ = say.send(call(asked));
+        };
+        let thread = std::thread::Builder::new().name("commit".into());
+        if let Err(why) = thread.spawn(ask) {
+            tracing::error!("no thread can be made to commit: {why}");
+            return None;
+        }
+        let began = Instant::now();
+        loop {
+            if let Ok(answer) = heard.recv_timeout(SLICE) {
+                return Some(answer);
+            }
+            look();
+            if began.elapsed() > HUNG {
+                self.hung.set(true);
+                return None;
+            }
+        }
+    }
+}
+
 impl Drop for Producer {
     fn drop(&mut self) {
         let purge = sys::RD_KAFKA_PURGE_F_QUEUE
             | sys::RD_KAFKA_PURGE_F_INFLIGHT
             | sys::RD_KAFKA_PURGE_F_NON_BLOCKING;
+        if self.hung.get() {
+            // Its threads, and the one that waits for it, go on using it. What it may still send is fenced by the next producer of this
+            // transactional.id.
+            Box::leak(std::mem::take(&mut self.shared));
+            return;
+        }
         // SAFETY: the client is alive until destroy; topics are given back before it; `shared` is freed after this, when none of
         // librdkafka's threads is left to write it.
         unsafe {
@@ -397,14 +475,11 @@ unsafe fn exists(native: *mut sys::rd_kafka_t, topic: *mut sys::rd_kafka_topic_t
 }
 
 /// Makes a call again, as long as librdkafka says that it may be and nobody gives up.
-fn insist(
-    give_up: impl Fn() -> bool,
-    mut call: impl FnMut() -> Result<(), TransactionError>,
-) -> Result<(), TransactionError> {
+fn insist(give_up: impl Fn() -> bool, mut call: impl FnMut() -> Answer) -> Answer {
     let mut said = Instant::now();
     loop {
         match call() {
-            Err(error) if error.retriable && !give_up() => {
+            Some(Err(error)) if error.retriable && !give_up() => {
                 if said.elapsed() > LONG {
                     said = Instant::now();
                     tracing::info!(target: "millstream::kafka", "the commit takes long: {error}");
