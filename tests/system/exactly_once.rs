@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rig::kafka::Kafka;
-use rig::{millstream, ports};
+use rig::millstream;
 
 use crate::stage::{
     DONE, Example, PARTITIONS, Place, READY, Stage, asked, committed, doubt_a_commit, epochs,
@@ -35,7 +35,7 @@ fn exactly_once_undisturbed_and_over_a_clean_restart() {
 /// Each kill comes with a transaction open, after at least one epoch of that life was committed.
 #[test]
 fn exactly_once_over_ten_kills() {
-    let mut stage = Stage::fed(EXAMPLE, Kafka::start());
+    let mut stage = Stage::endless(EXAMPLE, Kafka::start(), events() / 40);
     for kill in 1..=KILLS {
         let began = Instant::now();
         let mut life = stage.spawn("a", "200ms");
@@ -139,8 +139,7 @@ fn exactly_once_over_a_restart_that_moves_nothing_and_a_drain_that_moves_all() {
     let mut stage = Stage::full(EXAMPLE, Kafka::start());
     let mut first = stage.spawn("a", "200ms");
     first.wait_ready(READY);
-    let port = ports::free(&[0]);
-    let mut second = stage.spawn_at("b", "200ms", port);
+    let mut second = stage.spawn("b", "200ms");
     second.wait_ready(READY);
     let half = usize::try_from(PARTITIONS / 2).expect("few partitions");
     wait("half of the partitions each", READY, || {
@@ -157,7 +156,7 @@ fn exactly_once_over_a_restart_that_moves_nothing_and_a_drain_that_moves_all() {
 
     let stopped = Instant::now();
     assert!(second.terminate(READY).success());
-    let mut second = stage.spawn_at("b", "200ms", port);
+    let mut second = stage.spawn("b", "200ms");
     second.wait_ready(READY);
     println!("restarted within {:.1?}", stopped.elapsed());
     assert!(asked(&second).held.keys().eq(held.keys()));

@@ -162,6 +162,8 @@ pub struct Stage {
     pub folder: Folder,
     feed: Option<Feed>,
     lives: u32,
+    /// Where the instances have their HTTP: one that comes back is to be found where it was.
+    ports: BTreeMap<String, u16>,
 }
 
 impl Stage {
@@ -170,7 +172,7 @@ impl Stage {
         Self::new(example, kafka, events())
     }
 
-    /// A quarter of the records is there, the others come in half a minute or more: there is always something to do.
+    /// A quarter of the records is there, the others come in half a minute or more.
     pub fn fed(example: Example, kafka: Kafka) -> Self {
         let mut stage = Self::new(example, kafka, events() - events() / 4 * 3);
         let rate = (stage.sent / 10).max(100);
@@ -180,7 +182,7 @@ impl Stage {
         stage
     }
 
-    /// A tenth of the records is there, and more come at this rate until [`Stage::wait_done`].
+    /// A tenth of the records is there, and more come at this rate until [`Stage::wait_done`]: there is always something to do.
     pub fn endless(example: Example, kafka: Kafka, rate: u64) -> Self {
         let mut stage = Self::new(example, kafka, events() / 10);
         let wanted = stage.folder.write("wanted", "");
@@ -204,6 +206,7 @@ impl Stage {
             folder,
             feed: None,
             lives: 0,
+            ports: BTreeMap::new(),
         }
     }
 
@@ -235,12 +238,11 @@ impl Stage {
         self.sent += more;
     }
 
+    /// An instance, at the address that it had if it was there before.
     pub fn spawn(&mut self, instance: &str, interval: &str) -> Millstream {
-        self.spawn_at(instance, interval, 0)
-    }
-
-    /// The same with HTTP at this port.
-    pub fn spawn_at(&mut self, instance: &str, interval: &str, port: u16) -> Millstream {
+        let known = self.ports.get(instance).copied();
+        let port = known.unwrap_or_else(|| ports::free(&[0]));
+        self.ports.insert(instance.to_owned(), port);
         self.lives += 1;
         let pipeline = self.example.pipeline(&self.kafka.bootstrap(), interval);
         let file = self.folder.write("pipeline.toml", &pipeline);
@@ -261,12 +263,19 @@ impl Stage {
         )
     }
 
-    /// Waits until the group has committed all that is in the input topic, whichever instances run.
+    /// Waits until the group has committed all that is in the input topic, whichever instances run. There are as many records as the
+    /// tests take, or more.
     pub fn wait_done(&mut self, instances: &[&Millstream]) {
         if let Some(feed) = self.feed.take() {
             let endless = feed.wanted.is_some();
             let fed = feed.end();
             self.sent += if endless { fed } else { 0 };
+            if self.sent < events() {
+                let broker = self.kafka.direct();
+                let rest = events() - self.sent;
+                judged(&self.example.generation(&broker, self.sent, rest));
+                self.sent = events();
+            }
         }
         let began = Instant::now();
         while committed(self.example, instances) < self.sent {

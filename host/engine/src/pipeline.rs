@@ -155,6 +155,16 @@ pub enum Kept {
     Topic(String),
 }
 
+impl Kept {
+    /// Whether the pipeline writes it.
+    pub fn is_own(&self) -> bool {
+        match self {
+            Self::Changelog | Self::State => true,
+            Self::Topic(_) => false,
+        }
+    }
+}
+
 impl Pipeline {
     /// The compacted topic that keeps a map which the pipeline writes: `<pipeline>.<map>.changelog`.
     pub fn changelog(&self, map: MapId) -> String {
@@ -182,12 +192,20 @@ impl Pipeline {
     /// Whether all source topics must have the same number of partitions: a task that owns map partitions owns that number in
     /// every topic, keyed streams too. Replicated tables alone ask for nothing.
     pub fn co_partitioned(&self) -> bool {
-        let streams = self.sources.iter().any(|source| source.stream);
-        streams
-            || self
-                .maps
-                .iter()
-                .any(|map| !matches!(map.kept, Kept::Topic(_)) || !map.replicated)
+        let mut maps = self.maps.iter();
+        self.has_streams() || maps.any(|map| map.kept.is_own() || !map.replicated)
+    }
+
+    /// Whether the pipeline writes topics that it reads back.
+    pub fn has_streams(&self) -> bool {
+        self.sources.iter().any(|source| source.stream)
+    }
+
+    /// The maps whose changelogs the pipeline writes.
+    pub fn own_maps(&self) -> impl Iterator<Item = MapId> {
+        let maps = self.maps.iter().enumerate();
+        let own = maps.filter(|(_, map)| map.kept.is_own());
+        own.map(|(id, _)| MapId(id))
     }
 
     /// Whether a step reads a map, be it a table or its own state.

@@ -1,4 +1,5 @@
-//! What a worker's steps wait for: the tables that they read, and their own state, up to the end that each had when the worker's partitions were assigned.
+//! What a worker's steps wait for: the tables that they read, and their own state, up to the end that each had when the worker's
+//! partitions were assigned.
 //!
 //! Invariant: the ends are taken after the stable offsets of the inputs were read, so that nothing that was committed before them is
 //! missed.

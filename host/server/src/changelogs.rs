@@ -148,11 +148,16 @@ impl<R: Reader> Changelogs<R> {
         self.assign()
     }
 
-    /// Has nothing to do any more with partitions that aren't wanted.
-    pub fn retain(&mut self, wanted: impl Fn(&MapPlace) -> bool) {
+    /// Has nothing to do any more with partitions that aren't wanted, and reads them no more.
+    pub fn retain(&mut self, wanted: impl Fn(&MapPlace) -> bool) -> Result<(), String> {
+        let before = self.held.len();
         self.held.retain(|place, _| wanted(place));
         self.behind.retain(|place, _| wanted(place));
         self.broken.retain(|place| wanted(place));
+        if self.held.len() == before {
+            return Ok(());
+        }
+        self.assign()
     }
 
     /// A change of this partition was committed: if it is held here, it will come.
@@ -259,16 +264,16 @@ impl<R: Reader> Changelogs<R> {
             self.loaded.push(place);
         }
         let now = Instant::now();
-        if !finished && (self.loaded.is_empty() || now < self.loaded_due) {
+        if finished {
+            self.loader = None;
+        }
+        if self.loaded.is_empty() || (!finished && now < self.loaded_due) {
             return Ok(());
         }
         self.loaded_due = now + LOADED_PAUSE;
         for place in self.loaded.drain(..) {
             self.loading.remove(&place);
             self.behind.insert(place, now);
-        }
-        if finished {
-            self.loader = None;
         }
         if let Err(why) = self.assign() {
             tracing::warn!("changelogs can't be read on from their snapshots yet: {why}");
@@ -318,9 +323,9 @@ impl<R: Reader> Changelogs<R> {
     }
 
     /// Folds these maps on from where they were read back: of what was sent and not merged, some may be in their changelogs.
-    pub fn restore(&mut self, maps: &[MapId]) -> Result<(), String> {
+    pub fn restore(&mut self, is_wanted: impl Fn(MapId) -> bool) -> Result<(), String> {
         for (&place, shared) in &self.held {
-            if maps.contains(&place.0) {
+            if is_wanted(place.0) {
                 let (_, end) = self.bounds(place)?;
                 write(shared).resume(end);
             }

@@ -7,7 +7,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use millstream_engine::pipeline::{Guarantee, Kept, MapId, Pipeline, SinkId, Target};
+use millstream_engine::pipeline::{Guarantee, MapId, Pipeline, SinkId, Target};
 use millstream_engine::record::{Headers, Record};
 use millstream_engine::state::changelog;
 use millstream_engine::state::overlay::Change;
@@ -53,10 +53,10 @@ impl<C: Cluster> Outlet<C> {
             Target::Map(_) => None,
         });
         let sinks = sinks.collect();
-        let maps = 0..pipeline.maps.len();
-        let changelogs = maps.map(|map| match pipeline.maps[map].kept {
-            Kept::Changelog | Kept::State => Some(add(pipeline.changelog(MapId(map)))),
-            Kept::Topic(_) => None,
+        let maps = pipeline.maps.iter().enumerate();
+        let changelogs = maps.map(|(id, map)| {
+            let own = map.kept.is_own();
+            own.then(|| add(pipeline.changelog(MapId(id))))
         });
         let changelogs: Vec<Option<usize>> = changelogs.collect();
         let sunk = used.limits.iter().map(|limit| limit.record_bytes_max);

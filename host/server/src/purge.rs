@@ -24,7 +24,7 @@ pub fn start<C: Cluster>(
     workers: &[SharedStatus],
     stop: &Arc<AtomicBool>,
 ) -> std::io::Result<()> {
-    if !pipeline.sources.iter().any(|source| source.stream) {
+    if !pipeline.has_streams() {
         return Ok(());
     }
     let mut purge = Purge {

@@ -156,14 +156,16 @@ impl<C: Cluster> Keeper<C> {
 
     fn give_up(&mut self) {
         self.standbys.held().clear();
-        self.changelogs.retain(|_| false);
+        if let Err(why) = self.changelogs.retain(|_| false) {
+            tracing::warn!("standby copies can't be given up: {why}");
+        }
     }
 
     /// Folds what is there. Nobody claims a copy meanwhile, and what was claimed is left alone.
     fn fold(&mut self) -> Result<usize, String> {
         let kept = self.standbys.held();
         if kept.len() < self.changelogs.held().len() {
-            self.changelogs.retain(|place| kept.contains_key(place));
+            self.changelogs.retain(|place| kept.contains_key(place))?;
         }
         self.changelogs.poll()
     }
@@ -182,7 +184,7 @@ impl<C: Cluster> Keeper<C> {
         let places = maps.flat_map(|&map| numbers.iter().map(move |&number| (map, number)));
         let places: BTreeSet<MapPlace> = places.collect();
         let before: BTreeSet<MapPlace> = self.standbys.held().keys().copied().collect();
-        self.changelogs.retain(|place| before.contains(place));
+        self.changelogs.retain(|place| before.contains(place))?;
         if before == places {
             return Ok(());
         }
@@ -193,7 +195,7 @@ impl<C: Cluster> Keeper<C> {
         let mut kept = self.standbys.held();
         // What was claimed meanwhile is a worker's.
         let claimed = |place: &MapPlace| before.contains(place) && !kept.contains_key(place);
-        self.changelogs.retain(|place| !claimed(place));
+        self.changelogs.retain(|place| !claimed(place))?;
         kept.clone_from(self.changelogs.held());
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use millstream_engine::commit::ledger::Ledger;
-use millstream_engine::pipeline::{Kept, MapId, Pipeline};
+use millstream_engine::pipeline::{MapId, Pipeline};
 use millstream_engine::worker::Setup;
 
 use crate::cluster::{Admin, AdminError, Cluster, StartPlace};
@@ -256,13 +256,11 @@ fn asking<C: Cluster>(cluster: &C) -> AskGroup {
 
 /// Which changelogs the maps have, as far as the cluster tells topics of one name apart.
 fn ledger(pipeline: &Pipeline, admin: &impl Admin) -> Ledger {
-    let own = pipeline.maps.iter().enumerate();
-    let own = own.filter(|(_, map)| !matches!(map.kept, Kept::Topic(_)));
+    let own = pipeline.own_maps();
     let ids: Vec<(&str, String)> = own
-        .filter_map(|(id, map)| {
-            let topic = pipeline.changelog(MapId(id));
-            let id = admin.topic_id(&topic).ok().flatten()?;
-            Some((map.name.as_str(), id.to_string()))
+        .filter_map(|map| {
+            let id = admin.topic_id(&pipeline.changelog(map)).ok().flatten()?;
+            Some((pipeline.maps[map.0].name.as_str(), id.to_string()))
         })
         .collect();
     Ledger::new(ids.iter().map(|(name, id)| (*name, id.as_str())))

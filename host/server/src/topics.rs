@@ -36,28 +36,26 @@ pub enum TopicsError {
 pub fn prepare(config: &Config, admin: &impl Admin) -> Result<Topics, TopicsError> {
     let mut facts = check(config, admin)?;
     let partitions = source_partitions(config, &facts);
-    for changelog in changelogs(config) {
-        if !facts.contains_key(&changelog) {
-            tracing::info!("making topic {changelog} with {partitions} partitions, compacted");
-            let made = admin.create_topic(&changelog, partitions, Upkeep::Compacted)?;
-            facts.extend([(changelog, made)]);
-        }
-    }
-    for stream in streams(config) {
-        if !facts.contains_key(stream) {
-            tracing::info!("making topic {stream} with {partitions} partitions");
-            let made = admin.create_topic(stream, partitions, Upkeep::Purged)?;
-            facts.extend([(stream.to_owned(), made)]);
+    let changelogs = changelogs(config).into_iter();
+    let changelogs = changelogs.map(|topic| (topic, Upkeep::Compacted));
+    let streams = streams(config).map(|topic| (topic.to_owned(), Upkeep::Purged));
+    for (topic, upkeep) in changelogs.chain(streams) {
+        if !facts.contains_key(&topic) {
+            let words = match upkeep {
+                Upkeep::Compacted => ", compacted",
+                Upkeep::Purged => "",
+            };
+            tracing::info!("making topic {topic} with {partitions} partitions{words}");
+            let made = admin.create_topic(&topic, partitions, upkeep)?;
+            facts.extend([(topic, made)]);
         }
     }
     Ok(gather(config, &facts, partitions))
 }
 
 fn changelogs(config: &Config) -> Vec<String> {
-    let maps = config.pipeline.maps.iter().enumerate();
-    let own = maps.filter(|(_, map)| !matches!(map.kept, Kept::Topic(_)));
-    own.map(|(id, _)| config.pipeline.changelog(MapId(id)))
-        .collect()
+    let own = config.pipeline.own_maps();
+    own.map(|map| config.pipeline.changelog(map)).collect()
 }
 
 /// The topics of keyed streams.

@@ -422,12 +422,11 @@ impl<C: Cluster> Loop<C> {
         else {
             return Ok(());
         };
-        let steps = self.seat.setup.pipeline.steps.iter();
-        let state = steps.flat_map(|step| &step.state).map(|grant| grant.map);
-        let state: Vec<MapId> = state.collect();
+        let maps = &self.seat.setup.pipeline.maps;
+        let is_state = |map: MapId| maps[map.0].kept == Kept::State;
         let stop = &self.seat.stop;
         insist(stop, "opening the changelogs", &|| (), || {
-            changelogs.restore(&state)
+            changelogs.restore(is_state)
         })?;
         Ok(())
     }

@@ -194,6 +194,11 @@ fn take(column: records::ColumnResult) -> Result<Column, String> {
     Column::from_parts(column.bytes, column.ends, column.nulls)
 }
 
+/// A column that a plugin hands to a function of ours.
+pub(super) fn argument(column: records::ColumnResult, what: &str) -> wasmtime::Result<Column> {
+    take(column).map_err(|wrong| wasmtime::Error::msg(format!("{what}: {wrong}")))
+}
+
 fn take_outcome(outcome: records::Outcome) -> Result<Outcome, String> {
     let failures = outcome.failures.into_iter();
     Ok(Outcome {

@@ -1,11 +1,10 @@
 //! The contract's `lookups` for one instance.
 
-use millstream_engine::record::Column;
 use wasmtime::component::Resource;
 
 use super::bindings::millstream::plugin::lookups;
 use super::grants::Wanted;
-use super::instance::State;
+use super::instance::{State, argument};
 
 impl lookups::Host for State {
     fn open(&mut self, name: String) -> Result<Resource<lookups::Lookup>, String> {
@@ -25,9 +24,7 @@ impl lookups::HostLookup for State {
         lookup: Resource<lookups::Lookup>,
         keys: lookups::Column,
     ) -> wasmtime::Result<lookups::Column> {
-        let keys = Column::from_parts(keys.bytes, keys.ends, keys.nulls);
-        let keys =
-            keys.map_err(|wrong| wasmtime::Error::msg(format!("keys to look up: {wrong}")))?;
+        let keys = argument(keys, "keys to look up")?;
         // The number is the one that open() put there: a guest has handles only, and wasmtime checks them.
         let (bytes, ends, nulls) = self.grants.look_up(lookup.rep(), &keys)?.into_parts();
         Ok(lookups::Column { bytes, ends, nulls })

@@ -2,13 +2,12 @@
 //!
 //! Invariant: what a call puts goes into the overlay of the open epoch, and is undone there, by the engine, where the call fails.
 
-use millstream_engine::record::Column;
 use wasmtime::Error;
 use wasmtime::component::Resource;
 
 use super::bindings::millstream::plugin::state;
 use super::grants::Wanted;
-use super::instance::State;
+use super::instance::{State, argument};
 
 impl state::Host for State {
     fn open(&mut self, name: String) -> Result<Resource<state::Store>, String> {
@@ -28,7 +27,7 @@ impl state::HostStore for State {
         store: Resource<state::Store>,
         keys: state::Column,
     ) -> wasmtime::Result<state::Column> {
-        let keys = taken(keys, "keys to get")?;
+        let keys = argument(keys, "keys to get")?;
         let (bytes, ends, nulls) = self.grants.state(store.rep(), &keys)?.into_parts();
         Ok(state::Column { bytes, ends, nulls })
     }
@@ -39,7 +38,8 @@ impl state::HostStore for State {
         keys: state::Column,
         values: state::Column,
     ) -> wasmtime::Result<()> {
-        let (keys, values) = (taken(keys, "keys to put")?, taken(values, "values to put")?);
+        let keys = argument(keys, "keys to put")?;
+        let values = argument(values, "values to put")?;
         if keys.len() != values.len() {
             let (keys, values) = (keys.len(), values.len());
             let words = format!("{keys} keys were put into state, but {values} values");
@@ -51,9 +51,4 @@ impl state::HostStore for State {
     fn drop(&mut self, _: Resource<state::Store>) -> wasmtime::Result<()> {
         Ok(())
     }
-}
-
-fn taken(column: state::Column, what: &str) -> wasmtime::Result<Column> {
-    let column = Column::from_parts(column.bytes, column.ends, column.nulls);
-    column.map_err(|wrong| Error::msg(format!("{what}: {wrong}")))
 }
