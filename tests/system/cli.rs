@@ -1,6 +1,8 @@
 //! The command line: what is refused, with which words and which exit code, before any record flows.
 
-use std::process::Output;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use rig::folder::Folder;
@@ -373,7 +375,7 @@ fn an_unreachable_broker_is_said_and_the_time_out_ends_it() {
 }
 
 #[test]
-fn one_instance_name_runs_once_on_a_host() {
+fn one_instance_name_runs_once() {
     let kafka = shared_kafka();
     kafka.topic("twice-in", 1, &[]);
     kafka.topic("twice-out", 1, &[]);
@@ -398,7 +400,63 @@ fn one_instance_name_runs_once_on_a_host() {
         "{}",
         error(&second)
     );
+    // On another host there are other locks; the group knows who is there, and where.
+    let mut elsewhere = Command::new(millstream::binary());
+    let (locks, caches) = (folder.join("locks"), folder.join("caches"));
+    elsewhere.env("XDG_RUNTIME_DIR", locks);
+    elsewhere.env("XDG_CACHE_HOME", caches);
+    let second = elsewhere.args(arguments).output().expect("it can be run");
+    let said = error(&second);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    let words = format!(
+        "instance \"one\" of pipeline \"twice\" runs already, and answers at {}",
+        first.http_address()
+    );
+    assert!(said.contains(&words), "{said}");
+    let address = first.http_address();
+    assert_eq!(first.get("/readyz").status, 200, "the first one goes on");
     assert!(first.terminate(READY).success());
+    // Nobody answers there any more.
+    let mut second = Millstream::spawn(&folder.join("second.log"), &arguments);
+    second.wait_ready(READY);
+    assert_ne!(second.http_address(), address);
+    assert!(second.terminate(READY).success());
+}
+
+/// A second start loads what the first one compiled; what can't be loaded is compiled again.
+#[test]
+fn compiled_plugins_are_kept() {
+    let folder = Folder::new("compiled");
+    let text = materialize_users("127.0.0.1:9", "1s");
+    let file = folder.write("pipeline.toml", &text).display().to_string();
+    let check = || {
+        let mut check = Command::new(millstream::binary());
+        check.env("XDG_CACHE_HOME", folder.join("caches"));
+        let output = check.args(["check", &file]).output();
+        let output = output.expect("it can be run");
+        assert!(output.status.success(), "{}", error(&output));
+    };
+    let code = || -> BTreeMap<PathBuf, Vec<u8>> {
+        let modules = folder.join("caches/millstream/code/modules");
+        let versions = std::fs::read_dir(modules).expect("code is kept");
+        let files = versions
+            .flat_map(|version| std::fs::read_dir(version.expect("it can be read").path()).unwrap())
+            .map(|file| file.expect("it can be read").path());
+        let code = files.filter(|file| file.extension().is_none());
+        code.map(|file| (file.clone(), std::fs::read(file).unwrap()))
+            .collect()
+    };
+    check();
+    let kept = code();
+    assert_eq!(kept.len(), 1, "one plugin");
+    check();
+    assert_eq!(code(), kept);
+    let (path, bytes) = kept.first_key_value().expect("there is one");
+    for broken in [&bytes[..bytes.len() / 2], b"", b"something else"] {
+        std::fs::write(path, broken).unwrap();
+        check();
+    }
+    assert_eq!(code(), kept);
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod supervisor;
 mod tables;
 mod telemetry;
 mod topics;
+mod twin;
 mod wasm;
 mod worker_thread;
 

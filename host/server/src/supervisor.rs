@@ -30,6 +30,7 @@ use crate::standby::{Standby, Wanted};
 use crate::status::{self, SharedStatus};
 use crate::tables::Tables;
 use crate::topics::{self, Topics, TopicsError};
+use crate::twin;
 use crate::wasm::StepPlugin;
 use crate::worker_thread::{self, Seat, WorkerError};
 
@@ -99,6 +100,14 @@ pub enum Failure {
         instance: String,
         why: String,
     },
+    #[error(
+        "instance \"{instance}\" of pipeline \"{pipeline}\" runs already, and answers at {address}. Give each process its own --instance"
+    )]
+    Twin {
+        pipeline: String,
+        instance: String,
+        address: String,
+    },
     #[error("{0} snapshots are not valid: a restore would set them aside")]
     Damaged(usize),
     #[error("the workers did not end in time")]
@@ -155,7 +164,7 @@ pub fn run_on<C: Cluster>(
         Err(AdminError::Stopped) => return Ok(()),
         connected => connected?,
     }
-    let topics = topics::prepare(config, &admin)?;
+    let topics = prepare(config, cluster, &admin, &address)?;
     let outlet = Outlet::new(cluster, 0, &config.pipeline, &topics);
     let producers = match open_seats(&outlet, options.workers, lock, stop) {
         Err(OpenError::Stopping(_)) => return Ok(()),
@@ -174,7 +183,6 @@ pub fn run_on<C: Cluster>(
     let open = |state| Snapshots::open(state, &config.pipeline, &topics.maps, &admin, &counts);
     let snapshots = options.state.as_ref().and_then(open);
     let ledger = ledger(&config.pipeline, &admin);
-    drop(admin);
 
     let served = served(
         cluster, address, config, steps, options, control, &topics, counts,
@@ -203,9 +211,33 @@ pub fn run_on<C: Cluster>(
         source,
     })?;
     tracing::info!("listening on http://{}", server.address);
+    // Ending a client takes a tenth of a second, in which the workers have begun.
+    drop(admin);
     let ended = watch(workers, &directory, &mut replicated, stop);
     drop((replicated, writer, standby));
     ended
+}
+
+/// What there is, made where it is missing; unless another process has this one's name.
+fn prepare<C: Cluster>(
+    config: &Config,
+    cluster: &C,
+    admin: &C::Admin,
+    address: &str,
+) -> Result<Topics, Failure> {
+    let (topics, twin) = std::thread::scope(|scope| {
+        let twin = scope.spawn(|| twin::find(cluster, address));
+        let topics = topics::prepare(config, admin);
+        (topics, twin.join().expect("a panic ends the process"))
+    });
+    match twin {
+        Some(address) => Err(Failure::Twin {
+            pipeline: cluster.pipeline().to_owned(),
+            instance: cluster.instance().to_owned(),
+            address,
+        }),
+        None => Ok(topics?),
+    }
 }
 
 #[expect(

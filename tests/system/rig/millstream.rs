@@ -38,6 +38,11 @@ pub fn binary() -> PathBuf {
     target.join("release/millstream")
 }
 
+/// Where all tests keep compiled code: apart from that of whoever runs them.
+fn caches() -> PathBuf {
+    env::temp_dir().join("millstream-tests-cache")
+}
+
 /// Runs it to its end, as a command-line tool. Its exit code is the caller's to judge.
 pub fn run(arguments: &[impl AsRef<OsStr>]) -> Output {
     let result = Command::new(binary())
@@ -46,6 +51,7 @@ pub fn run(arguments: &[impl AsRef<OsStr>]) -> Output {
             "XDG_STATE_HOME",
             env::temp_dir().join("millstream-tests-state"),
         )
+        .env("XDG_CACHE_HOME", caches())
         .stdin(Stdio::null())
         .output();
     result.unwrap_or_else(|error| panic!("{}: {error}", binary().display()))
@@ -86,6 +92,9 @@ impl Millstream {
         // Never the folder of whoever runs the tests: what is left there would be found by the next run.
         let state = log.parent().map(|folder| folder.join("state-home"));
         command.env("XDG_STATE_HOME", state.unwrap_or_default());
+        if !command.get_envs().any(|(name, _)| name == "XDG_CACHE_HOME") {
+            command.env("XDG_CACHE_HOME", caches());
+        }
         let file = File::options().create(true).append(true).open(log);
         let file = file.unwrap_or_else(|error| panic!("{}: {error}", log.display()));
         command

@@ -7,6 +7,7 @@ use rdkafka_sys::{self as sys, RDKafkaErrorCode as Code};
 
 use super::callbacks::millis;
 use super::client::REQUEST_MAX;
+use super::metadata;
 use super::native::NativeConsumer;
 
 impl NativeConsumer {
@@ -26,23 +27,21 @@ impl NativeConsumer {
 
     /// Asks who leads the topic's partitions now. A client that never reads them finds it out in no other way: it goes on asking the
     /// broker that led them once.
-    pub fn refresh(&self, topic: &str) {
+    ///
+    /// Returns whether somebody answered.
+    pub fn refresh(&self, topic: &str) -> bool {
         let Ok(name) = CString::new(topic) else {
-            return;
+            return false;
         };
-        // SAFETY: the client is alive; topic and answer are ours, and given back. What the answer says, the client keeps.
+        // SAFETY: the client is alive; the topic is ours, and given back. What the answer says, the client keeps.
         unsafe {
             let topic = sys::rd_kafka_topic_new(self.as_ptr(), name.as_ptr(), ptr::null_mut());
             if topic.is_null() {
-                return;
+                return false;
             }
-            let mut answer = ptr::null();
-            let wait = millis(REQUEST_MAX);
-            let code = sys::rd_kafka_metadata(self.as_ptr(), 0, topic, &raw mut answer, wait);
-            if Code::from(code) == Code::NoError {
-                sys::rd_kafka_metadata_destroy(answer);
-            }
+            let known = metadata::knows(self.as_ptr(), topic, REQUEST_MAX);
             sys::rd_kafka_topic_destroy(topic);
+            known.is_some()
         }
     }
 

@@ -13,6 +13,8 @@ mod group;
 #[expect(unsafe_code, reason = "calls a C library")]
 mod identity;
 #[expect(unsafe_code, reason = "calls a C library")]
+mod metadata;
+#[expect(unsafe_code, reason = "calls a C library")]
 mod native;
 #[expect(unsafe_code, reason = "calls a C library")]
 mod producer;

@@ -22,6 +22,7 @@ use rdkafka_sys::{self as sys, RDKafkaErrorCode as Code};
 use super::callbacks::{millis, on_error, on_log};
 use super::client::PROPAGATION_MAX;
 use super::consumer::Commit;
+use super::metadata;
 use super::verdict::{self, Stage, TransactionError};
 use crate::cluster::{self, InitError};
 
@@ -178,7 +179,7 @@ impl Producer {
     fn missing(&self) -> Option<Cow<'_, str>> {
         for &topic in &self.topics {
             // SAFETY: client and topic are alive.
-            let exists = unsafe { exists(self.native, topic)? };
+            let exists = unsafe { metadata::knows(self.native, topic, SLICE)? };
             if !exists {
                 // SAFETY: a topic's name lives as long as the topic.
                 let name = unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(topic)) };
@@ -216,6 +217,9 @@ impl cluster::Producer for Producer {
     type Commit = Commit;
 
     fn init(&self, timeout: Duration) -> Result<(), InitError> {
+        // Where no connection is up, librdkafka looks for the coordinator in half a second, not now.
+        // SAFETY: the client is alive.
+        unsafe { metadata::reach(self.native, timeout) };
         // SAFETY: the client is alive; the error object is taken over.
         let result = unsafe {
             let error = sys::rd_kafka_init_transactions(self.native, millis(timeout));
@@ -450,27 +454,6 @@ impl std::fmt::Debug for Producer {
         f.debug_struct("Producer")
             .field("shared", &self.shared)
             .finish_non_exhaustive()
-    }
-}
-
-/// Whether the brokers know a topic; none where they don't answer.
-///
-/// # Safety
-///
-/// Both are alive, and the topic is the client's.
-unsafe fn exists(native: *mut sys::rd_kafka_t, topic: *mut sys::rd_kafka_topic_t) -> Option<bool> {
-    let mut metadata: *const sys::rd_kafka_metadata_t = ptr::null();
-    // SAFETY: the caller vouches for client and topic; the answer, if there is one, is given back after the look.
-    unsafe {
-        let code = sys::rd_kafka_metadata(native, 0, topic, &raw mut metadata, millis(SLICE));
-        if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return None;
-        }
-        let missing = (*metadata).topic_cnt == 1
-            && (*(*metadata).topics).err
-                == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-        sys::rd_kafka_metadata_destroy(metadata);
-        Some(!missing)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads partitions outside of any group, with two clients: the one that reads committed records is told no further end than the
 //! last stable offset, so another one is asked for the high watermark.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka_sys::RDKafkaErrorCode as Code;
@@ -13,6 +14,8 @@ use crate::cluster::{self, Consumable as _, Read, ReadPlace};
 pub struct Reader {
     committed: NativeConsumer,
     uncommitted: NativeConsumer,
+    /// Topics of which `committed` has been told who leads them. By itself it would ask once a second.
+    known: BTreeSet<String>,
 }
 
 impl Reader {
@@ -23,12 +26,22 @@ impl Reader {
         Ok(Self {
             committed: NativeConsumer::new(&committed)?,
             uncommitted: NativeConsumer::new(&uncommitted)?,
+            known: BTreeSet::new(),
         })
+    }
+
+    /// No further than to the first that nobody answers for.
+    fn know<'t>(&mut self, mut topics: impl Iterator<Item = &'t str>) {
+        topics.all(|topic| {
+            self.known.contains(topic)
+                || (self.committed.refresh(topic) && self.known.insert(topic.to_owned()))
+        });
     }
 }
 
 impl cluster::Reader for Reader {
     fn assign(&mut self, places: &[(&str, u32, i64)]) -> Result<(), String> {
+        self.know(places.iter().map(|place| place.0));
         let places = places
             .iter()
             .map(|&(topic, partition, offset)| (topic, partition, Some(offset)));

@@ -4,6 +4,7 @@
 //! wasmtime leaves this folder.
 
 mod bindings;
+mod code_cache;
 mod deadline;
 mod grants;
 mod instance;

@@ -12,6 +12,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine};
 
 use super::bindings::{Plugin as World, PluginPre};
+use super::code_cache;
 use super::deadline::{self, Ticker};
 use super::grants::Grants;
 use super::instance::{Instance, State};
@@ -62,10 +63,12 @@ pub enum LoadError {
 }
 
 impl Runtime {
+    /// With what was compiled before at hand, where there is a place for it.
     pub fn new() -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config.wasm_component_model(true).concurrency_support(false);
         deadline::enable(&mut config);
+        config.cache(code_cache::open());
         let engine = Engine::new(&config)?;
         let mut linker = Linker::new(&engine);
         World::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
