@@ -5,20 +5,23 @@
 //! `MILLSTREAM_CHAOS_ROUNDS` how often processes come and go or brokers crash, `MILLSTREAM_CHAOS_RATE` the records a second, and
 //! `MILLSTREAM_CHAOS_SEED` repeats a run, as far as the machine lets it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rig::kafka::{Kafka, Options};
-use rig::millstream::Millstream;
+use rig::millstream::{self, Millstream};
 
 use crate::dice::Dice;
 use crate::fleet::{Fleet, SESSION};
-use crate::stage::{Example, READY, Stage, epochs, number, wait};
+use crate::stage::{Example, PARTITIONS, Place, READY, Stage, asked, epochs, number, wait};
 use crate::timings::Timings;
 
 const INTERVAL: &str = "200ms";
 const RESTARTED: &str = "from a process's start to its first committed epoch";
 const FAILED_OVER: &str =
     "from the kill of a process that stays dead to a commit of its last partition by others";
+/// A copy of the largest state that anybody runs this with, from its changelog.
+const COPIED_WITHIN: Duration = Duration::from_secs(15);
 const BROKER_BACK: &str =
     "from the broker's being back to the next committed epoch of every process";
 const BROKER_GONE: &str = "from a broker's crash to the next committed epoch of every process";
@@ -108,6 +111,98 @@ fn chaos_of_scaling_out_and_in() {
         std::thread::sleep(SESSION);
     }
     finish(&mut stage, &lives);
+}
+
+#[test]
+fn chaos_of_takeovers() {
+    takeovers(0);
+}
+
+#[test]
+fn chaos_of_takeovers_by_standbys() {
+    takeovers(1);
+}
+
+/// One of two processes is killed for good, and another time drained: its partitions are the other's.
+fn takeovers(standby: u32) {
+    let mut stage = stage(Example::Orders, Kafka::start());
+    stage.standby = standby;
+    let mut stays = start(&mut stage, "a");
+    stays.wait_ready(READY);
+    let file = stage.folder.join("pipeline.toml").display().to_string();
+    let (mut killed, mut drained) = (Timings::default(), Timings::default());
+    for round in 0..rounds() {
+        for is_drained in [false, true] {
+            let mut goes = start(&mut stage, "b");
+            wait_shared(&mut stays, &mut goes, standby);
+            let (lost, lines) = (asked(&goes).held, stays.lines().len());
+            let began = Instant::now();
+            if is_drained {
+                let output = millstream::run(&["drain", &file, "--instance", "b"]);
+                assert!(output.status.success(), "{output:?}");
+            } else {
+                goes.kill();
+            }
+            wait_committed(&stays, lost.into_keys());
+            let took = began.elapsed();
+            let timings = if is_drained {
+                &mut drained
+            } else {
+                &mut killed
+            };
+            timings.add(took);
+            if standby > 0 {
+                stays.wait_line_after(lines, "taken over from standby copies", READY);
+            }
+            println!(
+                "round {round}: taken over {took:.2?} after b was gone, drained: {is_drained}"
+            );
+        }
+    }
+    println!("takeovers of half of 4 partitions, standby = {standby}");
+    killed.print(FAILED_OVER);
+    drained.print("from the beginning of a drain to a commit of its last partition by others");
+    finish(&mut stage, &[stays]);
+}
+
+/// Waits until two processes have half of the partitions each, and what there are to be of copies.
+fn wait_shared(one: &mut Millstream, other: &mut Millstream, standby: u32) {
+    let half = usize::try_from(PARTITIONS / 2).expect("few partitions");
+    for life in [one, other] {
+        wait(
+            "half of the input's and the stream's partitions",
+            READY,
+            || asked(life).held.len() == 2 * half,
+        );
+        life.wait_ready(READY);
+        if standby > 0 {
+            let copies = format!("map=\"totals\"}} {half}");
+            life.wait_get("/metrics", READY, |answer| {
+                let mut lines = answer.text().lines();
+                lines.any(|line| {
+                    line.starts_with("millstream_map_standby_partitions{")
+                        && line.ends_with(&copies)
+                })
+            });
+        }
+    }
+    if standby > 0 {
+        // They are kept; that they have read to the end shows nowhere.
+        std::thread::sleep(COPIED_WITHIN);
+    }
+}
+
+/// Waits until one process has committed something of each of these places, which were another's.
+fn wait_committed(life: &Millstream, places: impl Iterator<Item = Place>) {
+    let mut left: BTreeMap<Place, Option<u64>> = places.map(|place| (place, None)).collect();
+    wait("a commit of all that was taken over", READY, || {
+        let held = asked(life).held;
+        left.retain(|place, known| match held.get(place) {
+            None => true,
+            Some(offset) => known.replace(*offset).is_none_or(|known| *offset <= known),
+        });
+        left.is_empty()
+    });
 }
 
 /// Each in turn is asked to end, and started again at once: its seat is still its own.

@@ -55,6 +55,8 @@ fn exactly_once_over_ten_kills() {
     let mut last = stage.spawn("a", "200ms");
     last.wait_ready(READY);
     stage.wait_done(&[&last]);
+    stage.top_up();
+    stage.wait_done(&[&last]);
     stage.judge(&[&last]);
 }
 

@@ -27,7 +27,7 @@ pub const DONE: Duration = Duration::from_secs(600);
 const ORDERS: &str = "orders";
 const TOTALS: &str = "country-totals";
 /// Of orders: enough that a map of them isn't restored in no time.
-const ORDER_COUNTRIES: &str = "20000";
+const ORDER_COUNTRIES: u64 = 20_000;
 const CUSTOMERS: &str = "5000";
 /// Of a thousand records.
 const MALFORMED: &str = "10";
@@ -46,6 +46,11 @@ pub fn number(name: &str, otherwise: u64) -> u64 {
         set.parse()
             .unwrap_or_else(|_| panic!("{name}={set} is not a number"))
     })
+}
+
+/// How many keys the state of example 02 comes to.
+fn keys() -> u64 {
+    number("MILLSTREAM_CHAOS_KEYS", ORDER_COUNTRIES)
 }
 
 /// Which example's pipeline runs.
@@ -72,23 +77,24 @@ impl Example {
         }
     }
 
-    fn pipeline(self, bootstrap: &str, interval: &str) -> String {
-        match self {
+    fn pipeline(self, bootstrap: &str, interval: &str, standby: u32) -> String {
+        let pipeline = match self {
             Self::Users => materialize_users(bootstrap, interval),
             Self::Orders => count_by_country(bootstrap, interval),
-        }
+        };
+        format!("standby = {standby}\n{pipeline}")
     }
 
     /// The judge's arguments to write so many records from this number on.
     fn generation(self, broker: &str, from: u64, count: u64) -> Vec<String> {
         let (count, from) = (count.to_string(), from.to_string());
         let ids = (events() / 5).max(1).to_string();
+        let countries = keys().to_string();
         let words = match self {
             Self::Users => vec!["generate", broker, EVENTS, &count, &ids, MALFORMED],
             Self::Orders => {
-                let (customers, countries) = (CUSTOMERS, ORDER_COUNTRIES);
                 vec![
-                    "orders", broker, ORDERS, &count, customers, MALFORMED, countries,
+                    "orders", broker, ORDERS, &count, CUSTOMERS, MALFORMED, &countries,
                 ]
             }
         };
@@ -160,6 +166,8 @@ pub struct Stage {
     /// So many records are in the topic, or will be by themselves.
     pub sent: u64,
     pub folder: Folder,
+    /// How many copies of each map partition other processes keep.
+    pub standby: u32,
     feed: Option<Feed>,
     lives: u32,
     /// Where the instances have their HTTP: one that comes back is to be found where it was.
@@ -182,9 +190,15 @@ impl Stage {
         stage
     }
 
-    /// A tenth of the records is there, and more come at this rate until [`Stage::wait_done`]: there is always something to do.
+    /// A tenth of the records is there, or so many that their state has most of its keys, and more come at this rate until
+    /// [`Stage::wait_done`]: there is always something to do.
     pub fn endless(example: Example, kafka: Kafka, rate: u64) -> Self {
-        let mut stage = Self::new(example, kafka, events() / 10);
+        let most_keys = if keys() == ORDER_COUNTRIES {
+            0
+        } else {
+            2 * keys()
+        };
+        let mut stage = Self::new(example, kafka, most_keys.max(events() / 10));
         let wanted = stage.folder.write("wanted", "");
         stage.feed = Some(stage.feed(ENDLESS, rate, Some(wanted)));
         stage
@@ -204,6 +218,7 @@ impl Stage {
             example,
             sent,
             folder,
+            standby: 0,
             feed: None,
             lives: 0,
             ports: BTreeMap::new(),
@@ -244,7 +259,9 @@ impl Stage {
         let port = known.unwrap_or_else(|| ports::free(&[0]));
         self.ports.insert(instance.to_owned(), port);
         self.lives += 1;
-        let pipeline = self.example.pipeline(&self.kafka.bootstrap(), interval);
+        let pipeline = self
+            .example
+            .pipeline(&self.kafka.bootstrap(), interval, self.standby);
         let file = self.folder.write("pipeline.toml", &pipeline);
         let log = self
             .folder
@@ -263,19 +280,22 @@ impl Stage {
         )
     }
 
-    /// Waits until the group has committed all that is in the input topic, whichever instances run. There are as many records as the
-    /// tests take, or more.
+    /// Adds what is missing of the records that the tests take, once no more come by themselves.
+    pub fn top_up(&mut self) {
+        let missing = events().saturating_sub(self.sent);
+        if missing > 0 {
+            let broker = self.kafka.direct();
+            judged(&self.example.generation(&broker, self.sent, missing));
+            self.sent += missing;
+        }
+    }
+
+    /// Waits until the group has committed all that is in the input topic, whichever instances run.
     pub fn wait_done(&mut self, instances: &[&Millstream]) {
         if let Some(feed) = self.feed.take() {
             let endless = feed.wanted.is_some();
             let fed = feed.end();
             self.sent += if endless { fed } else { 0 };
-            if self.sent < events() {
-                let broker = self.kafka.direct();
-                let rest = events() - self.sent;
-                judged(&self.example.generation(&broker, self.sent, rest));
-                self.sent = events();
-            }
         }
         let began = Instant::now();
         while committed(self.example, instances) < self.sent {

@@ -95,6 +95,8 @@ impl Standby {
                 maps,
                 changelogs,
                 standbys: Arc::clone(standbys),
+                numbers: Vec::new(),
+                spared: BTreeSet::new(),
             };
             let stop = Arc::clone(&stop);
             let started = std::thread::Builder::new()
@@ -128,6 +130,10 @@ struct Keeper<C: Cluster> {
     maps: Vec<MapId>,
     changelogs: Changelogs<C::Reader>,
     standbys: Arc<Standbys>,
+    /// The numbers of the partitions that the last look wanted copies of.
+    numbers: Vec<u32>,
+    /// Copies that the last look didn't want any more, and left.
+    spared: BTreeSet<MapPlace>,
 }
 
 impl<C: Cluster> Keeper<C> {
@@ -171,6 +177,9 @@ impl<C: Cluster> Keeper<C> {
     }
 
     /// Takes up what would come to this instance now, and gives up what wouldn't, or what a worker has claimed.
+    ///
+    /// Copies that aren't wanted any more stay until the next look: the group may know already that they are this process's own, and
+    /// the worker be about to claim them.
     fn look(&mut self) -> Result<(), String> {
         let cluster = &self.cluster;
         let others = cluster.others()?;
@@ -182,14 +191,21 @@ impl<C: Cluster> Keeper<C> {
         );
         let maps = self.maps.iter();
         let places = maps.flat_map(|&map| numbers.iter().map(move |&number| (map, number)));
-        let places: BTreeSet<MapPlace> = places.collect();
+        let mut places: BTreeSet<MapPlace> = places.collect();
+        if self.numbers != numbers {
+            let listed: Vec<String> = numbers.iter().map(u32::to_string).collect();
+            tracing::info!("standby copies of partitions: {}", listed.join(" "));
+            self.numbers = numbers;
+        }
         let before: BTreeSet<MapPlace> = self.standbys.held().keys().copied().collect();
         self.changelogs.retain(|place| before.contains(place))?;
+        let unwanted = before.difference(&places);
+        let spared = unwanted.filter(|place| !self.spared.contains(place));
+        self.spared = spared.copied().collect();
+        places.extend(&self.spared);
         if before == places {
             return Ok(());
         }
-        let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
-        tracing::info!("standby copies of partitions: {}", numbers.join(" "));
         let places: Vec<MapPlace> = places.into_iter().collect();
         self.changelogs.follow(&places)?;
         let mut kept = self.standbys.held();

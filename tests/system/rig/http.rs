@@ -1,6 +1,7 @@
 //! As much of an HTTP/1.1 client as the tests need: one request a connection, whole answers, no
 //! TLS.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -8,12 +9,29 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Answer {
     pub status: u16,
     /// Names in lower case, in the order they came.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+}
+
+/// The body as text, as far as somebody reads it.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 1000;
+        let text: String = String::from_utf8_lossy(&self.body)
+            .chars()
+            .take(SHOWN)
+            .collect();
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .field("bytes", &self.body.len())
+            .field("body", &text)
+            .finish()
+    }
 }
 
 impl Answer {

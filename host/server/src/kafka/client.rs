@@ -20,7 +20,7 @@ pub const REQUEST_MAX: Duration = Duration::from_secs(5);
 /// How long the group waits for a silent member before it gives its partitions to others.
 const SESSION: Duration = Duration::from_secs(8);
 /// How late a member may hear that another has come or gone.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_millis(300);
 
 /// How long a topic may be unknown to the brokers before what is sent to it fails. Topics are there when a worker starts: one that is
 /// not has been deleted, or was made a moment ago.
