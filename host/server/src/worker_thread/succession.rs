@@ -23,6 +23,8 @@ const TRY: Duration = Duration::from_millis(500);
 pub struct Succession {
     /// In the group when there was a look last; none if they could not be listed then. Who is not known to have gone is left alone.
     present: Option<BTreeSet<String>>,
+    /// What the last look ended.
+    ended: BTreeSet<String>,
 }
 
 impl Succession {
@@ -32,10 +34,12 @@ impl Succession {
         if let Err(why) = &listed {
             tracing::warn!("the group's members can't be listed: {why}");
         }
+        self.ended.clear();
         let before = std::mem::replace(&mut self.present, listed.ok());
         if let (Some(before), Some(present)) = (before, &self.present) {
             for seat in before.difference(present) {
                 end(cluster, seat, between);
+                self.ended.insert(seat.clone());
             }
         }
     }
@@ -58,8 +62,8 @@ impl Succession {
         let seats: BTreeSet<String> = others
             .map(|token| cluster.seat_of(&token.instance, token.worker))
             .collect();
-        for seat in seats.difference(present) {
-            end(cluster, seat, between);
+        for seat in &(&seats - present) - &self.ended {
+            end(cluster, &seat, between);
         }
     }
 }
