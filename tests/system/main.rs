@@ -28,3 +28,4 @@ mod states;
 mod telemetry;
 mod tidy;
 mod timings;
+mod walkthrough;

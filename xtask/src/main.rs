@@ -4,6 +4,7 @@
 mod plugin_build;
 mod quickstart;
 mod setup;
+mod walkthrough;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -52,6 +53,8 @@ enum Verb {
     Plugins,
     /// Build everything needed, and show example 01 at work: no Kafka, no set-up.
     Quickstart(quickstart::Arguments),
+    /// Example 03 on a Kafka of its own: three processes, killed, added, drained and restarted while orders come and a reader watches.
+    Walkthrough(walkthrough::Arguments),
     /// Exactly once under kills, restarts and doubt, with a million events: the long form of what `test` runs small.
     Prove {
         #[arg(long, default_value_t = PROOF_EVENTS)]
@@ -118,6 +121,13 @@ fn run_verb(verb: Verb) -> Result<()> {
             build_plugins(&root)?;
             let binary = target(&root, "target/release/millstream");
             quickstart::run(&root, &binary, &arguments)
+        }
+        Verb::Walkthrough(arguments) => {
+            setup::system(&root)?;
+            build(&root)?;
+            build_plugins(&root)?;
+            let binary = target(&root, "target/release/millstream");
+            walkthrough::run(&root, &binary, &arguments)
         }
         Verb::Prove { events } => {
             let events = events.to_string();

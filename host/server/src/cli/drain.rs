@@ -63,7 +63,7 @@ pub fn main(arguments: Arguments) -> Result<(), Failure> {
     }
     match find()? {
         Holder::Drained => {
-            println!("instance {instance} of {pipeline} is drained: others have its partitions");
+            println!("instance {instance} of {pipeline} is drained: it has left, and others take its partitions over");
             Ok(())
         }
         Holder::None => Err(failed(
