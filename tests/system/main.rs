@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod beneath;
 mod c_plugin;
 mod chaos;
 mod cli;

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use millstream_engine::pipeline::MapId;
+use millstream_engine::commit::ledger::Ledger;
+use millstream_engine::pipeline::{MapId, Pipeline};
 use millstream_engine::state::overlay::Change;
 use millstream_engine::state::restore::{MapPartition, Phase};
 
@@ -51,6 +52,8 @@ pub struct Changelogs<R> {
     follows: bool,
     /// What the process keeps copies of, for this to take.
     standbys: Option<Arc<Standbys>>,
+    /// The changelogs of the maps that the pipeline writes, as they were when the process began; and what the maps are called.
+    ledger: Option<(Ledger, Arc<Pipeline>)>,
     snapshots: Option<Arc<Snapshots>>,
     loader: Option<Loader>,
     /// Partitions that the loader has, or had a moment ago: their changelogs are not read yet.
@@ -77,6 +80,7 @@ impl<R: Reader> Changelogs<R> {
             behind: BTreeMap::new(),
             follows: false,
             standbys: None,
+            ledger: None,
             snapshots,
             loader: None,
             loading: BTreeSet::new(),
@@ -88,6 +92,12 @@ impl<R: Reader> Changelogs<R> {
     /// The same, taking copies that there are instead of beginning anew.
     pub fn with_standbys(mut self, standbys: &Arc<Standbys>) -> Self {
         self.standbys = Some(Arc::clone(standbys));
+        self
+    }
+
+    /// The same, ending where one of the pipeline's own changelogs isn't the one that it was.
+    pub fn with_ledger(mut self, ledger: &Ledger, pipeline: &Arc<Pipeline>) -> Self {
+        self.ledger = Some((ledger.clone(), Arc::clone(pipeline)));
         self
     }
 
@@ -399,23 +409,49 @@ impl<R: Reader> Changelogs<R> {
         if let Some((map, full)) = full {
             return Err(self.memory.describe(map, &full));
         }
-        self.rebuild_broken();
+        self.rebuild_broken()?;
         moved.sort_unstable();
         moved.dedup();
         self.restart_standing(&moved);
         Ok(moved.len())
     }
 
-    fn rebuild_broken(&mut self) {
+    /// An error says that there is nothing to fold anew: what was committed is gone.
+    fn rebuild_broken(&mut self) -> Result<(), String> {
         if self.broken.is_empty() || Instant::now() < self.rebuild_due {
-            return;
+            return Ok(());
         }
         self.rebuild_due = Instant::now() + REBUILD_PAUSE;
-        if let Err(why) = self.rebuild() {
-            tracing::warn!("map partitions can't be folded anew yet: {why}");
-        } else {
-            tracing::warn!("map partitions are folded anew from the start of their changelog");
+        match self.made_anew() {
+            Ok(Some(lost)) => return Err(lost),
+            Ok(None) => match self.rebuild() {
+                Ok(()) => tracing::warn!(
+                    "map partitions are folded anew from the start of their changelog"
+                ),
+                Err(why) => tracing::warn!("map partitions can't be folded anew yet: {why}"),
+            },
+            Err(why) => tracing::warn!("map partitions can't be folded anew yet: {why}"),
         }
+        Ok(())
+    }
+
+    /// Words for a broken partition's changelog that is another one than when the process began.
+    fn made_anew(&self) -> Result<Option<String>, String> {
+        let Some((ledger, pipeline)) = &self.ledger else {
+            return Ok(None);
+        };
+        let maps: BTreeSet<MapId> = self.broken.iter().map(|place| place.0).collect();
+        for map in maps {
+            let Some(id) = self.reader.topic_id(&self.topics[map.0])? else {
+                continue;
+            };
+            let name = pipeline.maps[map.0].name.as_str();
+            let now = Ledger::new([(name, id.to_string().as_str())].into_iter());
+            if !now.made_anew(ledger, [name].into_iter()).is_empty() {
+                return Ok(Some(lost(&pipeline.name, name, "this process began")));
+            }
+        }
+        Ok(None)
     }
 
     /// Begins reading again where a partition has stood still for too long with something to read.
@@ -447,6 +483,14 @@ impl<R: Reader> Changelogs<R> {
             }
         }
     }
+}
+
+/// What is said where a map's changelog isn't the one any more that its contents were written to.
+pub fn lost(pipeline: &str, map: &str, since: &str) -> String {
+    format!(
+        "topic {pipeline}.{map}.changelog was deleted, or made anew, since {since}: what map \"{map}\" had is gone, and its records count \
+         as processed. `millstream reset` lets the pipeline begin anew; under another name the map begins empty"
+    )
 }
 
 fn read(shared: &SharedPartition) -> RwLockReadGuard<'_, MapPartition> {

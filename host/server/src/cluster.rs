@@ -347,9 +347,12 @@ pub trait Admin: Debug {
 
     /// Commits where sources begin whose topics the group has never committed an offset of: all partitions of all such topics at
     /// once. Partitions that are added later have no committed offset then, and begin at their beginning.
+    ///
+    /// A group without any committed offset is refused where one of the `changelogs`, those of state, has records.
     fn resolve_starts(
         &self,
         places: &[StartPlace<'_>],
+        changelogs: &[(String, u32)],
         stopping: impl Fn() -> bool,
     ) -> Result<(), AdminError>;
 }
@@ -391,6 +394,13 @@ pub enum AdminError {
     Unreachable { bootstrap: String, why: String },
     #[error("{0}")]
     Refused(String),
+    #[error(
+        "group {group} has no committed offsets, and topic {changelog} has state that came of what it had processed: counted from there, \
+         records would count twice. The offsets were deleted, or have expired: brokers drop those of a group that has been empty for longer \
+         than their offsets.retention.minutes. Set them with kafka-consumer-groups.sh --reset-offsets to where the pipeline had got to, or have \
+         it begin anew with `millstream reset`"
+    )]
+    OffsetsLost { group: String, changelog: String },
     #[error("the process was asked to end")]
     Stopped,
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use millstream_engine::commit::ledger::Ledger;
-use millstream_engine::pipeline::{MapId, Pipeline};
+use millstream_engine::pipeline::{Kept, MapId, Pipeline};
 use millstream_engine::worker::Setup;
 
 use crate::cluster::{Admin, AdminError, Cluster, StartPlace};
@@ -175,7 +175,8 @@ pub fn run_on<C: Cluster>(
         .iter()
         .map(|(topic, at, start)| (topic.as_str(), *at, *start));
     let starts: Vec<StartPlace<'_>> = starts.collect();
-    match admin.resolve_starts(&starts, stopping) {
+    let states = state_changelogs(&config.pipeline, topics.map_partitions);
+    match admin.resolve_starts(&starts, &states, stopping) {
         Err(AdminError::Stopped) => return Ok(()),
         settled => settled?,
     }
@@ -284,6 +285,15 @@ fn advertised((host, port): &(String, u16), listening: SocketAddr) -> String {
 fn asking<C: Cluster>(cluster: &C) -> AskGroup {
     let cluster = cluster.clone();
     Arc::new(move || cluster.group())
+}
+
+/// The changelogs of state, each with its number of partitions.
+fn state_changelogs(pipeline: &Pipeline, partitions: u32) -> Vec<(String, u32)> {
+    let own = pipeline.own_maps();
+    let states = own.filter(|map| pipeline.maps[map.0].kept == Kept::State);
+    states
+        .map(|map| (pipeline.changelog(map), partitions))
+        .collect()
 }
 
 /// Which changelogs the maps have, as far as the cluster tells topics of one name apart.

@@ -241,7 +241,8 @@ fn unfit(config: &Config, changelog: &str, facts: &TopicFacts, partitions: u32) 
             "changelog \"{changelog}\" has {} partitions, but the sources have {partitions}",
             facts.partitions
         );
-        let hint = "a map keeps the partitions it was made with: give the map another name, or delete that topic to build it anew";
+        let hint = "a map keeps the partitions it was made with: `millstream reset` has the pipeline begin anew; under another name the map \
+                    begins empty";
         return Some(config.problem(&key, message).with_hint(hint));
     }
     if !facts.is_compacted() {

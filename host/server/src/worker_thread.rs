@@ -162,7 +162,9 @@ impl<C: Cluster> Loop<C> {
             changelogs: reader.map(|reader| {
                 let snapshots = seat.snapshots.clone();
                 let changelogs = Changelogs::new(reader, changelogs, memory, snapshots);
-                changelogs.with_standbys(&seat.standbys)
+                changelogs
+                    .with_standbys(&seat.standbys)
+                    .with_ledger(&seat.setup.ledger, &seat.setup.pipeline)
             }),
             awaited: None,
             running,

@@ -112,6 +112,14 @@ impl Kafka {
         judge::run(&arguments);
     }
 
+    /// Runs one of Kafka's own tools, such as `TopicCommand`, and returns what it printed.
+    pub fn tool(&self, class: &str, arguments: &[&str]) -> String {
+        let bootstrap = self.direct();
+        let at = ["tool", class, "--bootstrap-server", &bootstrap];
+        let output = self.script(&[&at[..], arguments].concat());
+        output.unwrap_or_else(|error| panic!("{class} {arguments:?}: {error}"))
+    }
+
     /// Broker `node`, from 1: to be frozen, continued or killed.
     #[must_use]
     pub fn process(&self, node: u16) -> Process {

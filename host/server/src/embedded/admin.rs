@@ -92,6 +92,7 @@ impl cluster::Admin for Admin {
     fn resolve_starts(
         &self,
         places: &[StartPlace<'_>],
+        _: &[(String, u32)],
         _: impl Fn() -> bool,
     ) -> Result<(), AdminError> {
         let settled = self

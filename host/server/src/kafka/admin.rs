@@ -17,7 +17,7 @@ use millstream_engine::pipeline::Start;
 
 use super::client::{Clients, REQUEST_MAX};
 use super::native::{NativeConsumer, list};
-use crate::cluster::{self, AdminError, StartPlace, TopicFacts, Upkeep};
+use crate::cluster::{self, AdminError, Cluster as _, StartPlace, TopicFacts, Upkeep};
 
 /// How long one try to reach the cluster takes: connecting goes on behind it.
 const CONNECT_TRY: Duration = Duration::from_secs(1);
@@ -30,6 +30,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
 pub struct Admin {
     bootstrap: String,
+    group: String,
     pub(super) client: AdminClient<DefaultClientContext>,
     pub(super) reader: NativeConsumer,
     pub(super) runtime: tokio::runtime::Runtime,
@@ -49,6 +50,7 @@ impl Admin {
         let runtime = runtime.map_err(|error| AdminError::Refused(error.to_string()))?;
         Ok(Self {
             bootstrap: clients.bootstrap().to_owned(),
+            group: clients.pipeline().to_owned(),
             client,
             reader,
             runtime,
@@ -92,26 +94,62 @@ impl Admin {
         Ok(facts)
     }
 
-    fn try_resolve_starts(&self, places: &[StartPlace<'_>]) -> Result<(), String> {
-        let offsets = list(
-            places
-                .iter()
-                .map(|&(topic, partition, _)| (topic, partition, None)),
-        );
-        self.reader.committed(&offsets)?;
+    /// Topics that the group has committed an offset of.
+    fn committed_topics(&self, places: &[StartPlace<'_>]) -> Result<BTreeSet<String>, AdminError> {
+        let places = places.iter();
+        let offsets = list(places.map(|&(topic, partition, _)| (topic, partition, None)));
+        self.reader
+            .committed(&offsets)
+            .map_err(AdminError::Refused)?;
         let elements = offsets.elements();
         let committed = elements
             .iter()
             .filter(|at| matches!(at.offset(), Offset::Offset(_)));
-        let known: BTreeSet<&str> = committed.map(|at| at.topic()).collect();
-        let mut starts = Vec::new();
-        for &(topic, partition, start) in
-            places.iter().filter(|(topic, _, _)| !known.contains(topic))
+        Ok(committed.map(|at| at.topic().to_owned()).collect())
+    }
+
+    /// The first of these topics that has records.
+    fn with_records<'t>(&self, topics: &'t [(String, u32)]) -> Result<Option<&'t str>, AdminError> {
+        for (topic, partitions) in topics {
+            for partition in 0..*partitions {
+                let (start, end) = self.watermarks(topic, partition)?;
+                if start < end {
+                    return Ok(Some(topic));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn watermarks(&self, topic: &str, partition: u32) -> Result<(i64, i64), AdminError> {
+        let marks = self.reader.watermarks(topic, partition);
+        marks.map_err(|code| AdminError::Refused(code.to_string()))
+    }
+
+    fn try_resolve_starts(
+        &self,
+        places: &[StartPlace<'_>],
+        changelogs: &[(String, u32)],
+    ) -> Result<(), AdminError> {
+        let mut known = self.committed_topics(places)?;
+        if known.is_empty()
+            && let Some(changelog) = self.with_records(changelogs)?
         {
-            let (first, end) = self
-                .reader
-                .watermarks(topic, partition)
-                .map_err(|code| code.to_string())?;
+            // Another instance may have begun since: starts are settled before anything is written.
+            known = self.committed_topics(places)?;
+            if known.is_empty() {
+                return Err(AdminError::OffsetsLost {
+                    group: self.group.clone(),
+                    changelog: changelog.to_owned(),
+                });
+            }
+        }
+        let mut starts = Vec::new();
+        for &(topic, partition, start) in places
+            .iter()
+            .filter(|(topic, _, _)| !known.contains(*topic))
+        {
+            let (first, end) = self.watermarks(topic, partition)?;
             starts.push((
                 topic,
                 partition,
@@ -124,7 +162,7 @@ impl Admin {
         // Refused where the group has members: one of them has settled it, as the next look shows.
         self.reader
             .commit(&list(starts))
-            .map_err(|code| code.to_string())
+            .map_err(|code| AdminError::Refused(code.to_string()))
     }
 }
 
@@ -259,14 +297,15 @@ impl cluster::Admin for Admin {
     fn resolve_starts(
         &self,
         places: &[StartPlace<'_>],
+        changelogs: &[(String, u32)],
         stopping: impl Fn() -> bool,
     ) -> Result<(), AdminError> {
         const PAUSE: Duration = Duration::from_millis(500);
         let give_up = Instant::now() + Duration::from_secs(120);
         loop {
-            let error = match self.try_resolve_starts(places) {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
+            let error = match self.try_resolve_starts(places, changelogs) {
+                Err(AdminError::Refused(error)) => error,
+                settled => return settled,
             };
             if stopping() {
                 return Err(AdminError::Stopped);

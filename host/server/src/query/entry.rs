@@ -129,8 +129,8 @@ impl Said {
                 let error = match answer.status {
                     StatusCode::SERVICE_UNAVAILABLE => answer.error(),
                     _ => format!(
-                        "the instance that holds partition {} runs another version of this pipeline: {}",
-                        routing::listed(&numbers),
+                        "the instance that holds {} runs another version of this pipeline: {}",
+                        routing::named(&numbers),
                         answer.error()
                     ),
                 };

@@ -113,23 +113,44 @@ impl Table {
     }
 
     /// Whom to ask for a partition that `own` does not hold.
-    fn owner(&self, number: u32, own: &str) -> Result<Owner, String> {
+    fn owner(&self, number: u32, own: &str) -> Result<Owner, Nobody> {
         if !self.is_settled {
-            return Err(format!(
-                "the group is rebalancing: who gets partition {number} is not settled"
-            ));
+            return Err(Nobody::Unsettled);
         }
         match self.owners.get(&number) {
-            None => Err(format!(
-                "no instance of this pipeline holds partition {number} at the moment"
-            )),
-            Some(owner) if owner.instance == own => Err(format!(
-                "partition {number} is given to this instance, which has not taken it yet"
-            )),
-            Some(Owner { instance, address }) if address.is_none() => Err(format!(
-                "instance {instance} holds partition {number}, and does not say where it answers"
-            )),
+            None => Err(Nobody::Unowned),
+            Some(owner) if owner.instance == own => Err(Nobody::NotTaken),
+            Some(Owner { instance, address }) if address.is_none() => {
+                Err(Nobody::Silent(instance.clone()))
+            }
             Some(owner) => Ok(owner.clone()),
+        }
+    }
+}
+
+/// Why there is nobody to ask for a partition.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Nobody {
+    Unsettled,
+    Unowned,
+    NotTaken,
+    Silent(String),
+}
+
+impl Nobody {
+    fn words(&self, numbers: &[u32]) -> String {
+        let named = named(numbers);
+        match self {
+            Self::Unsettled => {
+                format!("the group is rebalancing: who gets {named} is not settled")
+            }
+            Self::Unowned => format!("no instance of this pipeline holds {named} at the moment"),
+            Self::NotTaken => {
+                format!("this instance is given {named}, and has not taken that yet")
+            }
+            Self::Silent(instance) => {
+                format!("instance {instance} holds {named}, and does not say where it answers")
+            }
         }
     }
 }
@@ -233,13 +254,18 @@ impl Routing {
         partitions: Vec<u32>,
     ) -> Vec<(Vec<u32>, Result<Answer, String>)> {
         let mut owned: BTreeMap<Owner, Vec<u32>> = BTreeMap::new();
-        let mut results = Vec::new();
+        let mut others: BTreeMap<Nobody, Vec<u32>> = BTreeMap::new();
         for number in partitions {
             match table.owner(number, &self.own) {
                 Ok(owner) => owned.entry(owner).or_default().push(number),
-                Err(why) => results.push((vec![number], Err(why))),
+                Err(nobody) => others.entry(nobody).or_default().push(number),
             }
         }
+        let others = others.into_iter().map(|(nobody, numbers)| {
+            let why = nobody.words(&numbers);
+            (numbers, Err(why))
+        });
+        let mut results: Vec<_> = others.collect();
         let mut asked = JoinSet::new();
         for (owner, numbers) in owned {
             let (routing, target) = (Arc::clone(self), target.to_owned());
@@ -267,9 +293,9 @@ impl Routing {
             }
             Ok(answer) => Ok(answer),
             Err(why) => Err(format!(
-                "instance {name} holds partition {} and can't be asked at {address}: {why}; if it is gone, others take over once its \
-                 session is over",
-                listed(numbers)
+                "instance {name} holds {} and can't be asked at {address}: {why}; if it is gone, others take over once its session is \
+                 over",
+                named(numbers)
             )),
         }
     }
@@ -334,6 +360,18 @@ fn unready(why: impl Into<String>) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
+/// `partition 3`, or `partitions 0, 3 and 5`: as people read it.
+pub fn named(numbers: &[u32]) -> String {
+    match numbers {
+        [number] => format!("partition {number}"),
+        [first @ .., last] => {
+            let first: Vec<String> = first.iter().map(u32::to_string).collect();
+            format!("partitions {} and {last}", first.join(", "))
+        }
+        [] => "no partition".into(),
+    }
+}
+
 /// `0,3`: as headers have it.
 pub fn listed(numbers: &[u32]) -> String {
     let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
@@ -367,17 +405,24 @@ mod tests {
             let found = table(is_settled).owner(number, "a");
             match (found, expected) {
                 (Ok(owner), Ok(address)) => assert_eq!(owner.address.as_deref(), Some(address)),
-                (Err(why), Err(words)) => assert!(why.contains(words), "{why}"),
+                (Err(nobody), Err(words)) => {
+                    let why = nobody.words(&[number, 7]);
+                    assert!(why.contains(words), "{why}");
+                }
                 (found, _) => panic!("{number}: {found:?}"),
             }
         };
         check(true, 1, Ok("two:2"));
-        check(true, 0, Err("which has not taken it yet"));
+        check(
+            true,
+            0,
+            Err("this instance is given partitions 0 and 7, and has not"),
+        );
         check(true, 2, Err("does not say where it answers"));
         check(
             true,
             3,
-            Err("no instance of this pipeline holds partition 3"),
+            Err("no instance of this pipeline holds partitions 3 and 7 at"),
         );
         check(false, 1, Err("the group is rebalancing"));
     }

@@ -12,6 +12,7 @@ use millstream_engine::worker::{CommittedOffset, Event};
 
 use super::{Halt, Loop, WorkerError};
 use crate::awaited::Awaited;
+use crate::changelogs;
 use crate::cluster::{Cluster, Member as _};
 use crate::directory::MapPlace;
 use crate::insist::insist;
@@ -80,12 +81,9 @@ impl<C: Cluster> Loop<C> {
             let Some(map) = setup.ledger.made_anew(&earlier, maps()).pop() else {
                 continue;
             };
-            let pipeline = &setup.pipeline.name;
-            return Err(Halt::Failed(WorkerError::Failed(format!(
-                "topic {pipeline}.{map}.changelog was deleted, or made anew, since {} was committed: what map \"{map}\" had is gone, and \
-                 its records count as processed. `millstream reset` lets the pipeline begin anew; under another name the map begins empty",
-                self.describe(at.partition, at.offset)
-            ))));
+            let since = format!("{} was committed", self.describe(at.partition, at.offset));
+            let why = changelogs::lost(&setup.pipeline.name, map, &since);
+            return Err(Halt::Failed(WorkerError::Failed(why)));
         }
         Ok(())
     }
@@ -124,8 +122,8 @@ impl<C: Cluster> Loop<C> {
             && pipeline.co_partitioned()
         {
             return Err(Halt::Failed(WorkerError::Failed(format!(
-                "a source has a partition {number} now, but the pipeline's maps have {most} partitions, fixed when \
-                 they were made: give the maps new names, or delete their changelogs and reset the group's offsets"
+                "a source has a partition {number} now, but the pipeline's maps and streams have {most} partitions, fixed when they were \
+                 made: `millstream reset` has the pipeline begin anew, with as many"
             ))));
         }
         let own = pipeline.maps.iter().enumerate();

@@ -1,0 +1,168 @@
+//! What changes in Kafka beneath a pipeline that has committed: offsets that are gone, changelogs that are made anew, sources that grow.
+//! Nothing is counted twice, and no key gets into the wrong place: the pipeline is refused, with what to do.
+
+use rig::folder::Folder;
+use rig::judge;
+use rig::millstream::{self, Millstream};
+
+use crate::pipelines::{
+    WITHIN, run, shared_kafka, start, start_second, values, wait_records, wait_worker, write_to,
+    write_values,
+};
+
+/// A pipeline of one step that counts in its state, with a sink.
+fn pipeline(name: &str) -> String {
+    format!(
+        r#"
+name = "{name}"
+sources.in.topics = ["{name}-in"]
+steps.keep = {{ inputs = ["in"], plugin = "probe", config = {{ state = "totals" }}, state = {{ totals = "sums" }} }}
+sinks.out = {{ inputs = ["keep"], topic = "{name}-out" }}
+"#
+    )
+}
+
+fn topics(name: &str) -> (String, String) {
+    let (input, output) = (format!("{name}-in"), format!("{name}-out"));
+    shared_kafka().topic(&input, 1, &[]);
+    shared_kafka().topic(&output, 1, &[]);
+    (input, output)
+}
+
+fn refused(life: &mut Millstream, words: &str) {
+    life.wait_line(words, WITHIN);
+    assert_eq!(life.wait_exit(WITHIN).code(), Some(1));
+}
+
+fn command(verb: &str, folder: &Folder, more: &[&str]) {
+    let file = folder.join("pipeline.toml").display().to_string();
+    let output = millstream::run(&[&[verb, &file], more].concat());
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn state_without_committed_offsets_is_refused() {
+    let (folder, name) = (Folder::new("beneath"), "expired");
+    let (input, output) = topics(name);
+    let mut life = run(&folder, &pipeline(name));
+    write_values(&folder, &input, &["state count a"; 3]);
+    wait_records(&mut life, 3);
+    command("drain", &folder, &["--instance", "a"]);
+    assert!(life.wait_exit(WITHIN).success());
+    // As brokers do with a group that has been empty for longer than they keep offsets.
+    let group = ["--delete", "--group", name];
+    shared_kafka().tool("consumer.group.ConsumerGroupCommand", &group);
+
+    let mut life = start(&folder, &pipeline(name));
+    refused(
+        &mut life,
+        "group expired has no committed offsets, and topic expired.sums.changelog has state",
+    );
+    command("reset", &folder, &["--yes"]);
+    let mut life = run(&folder, &pipeline(name));
+    wait_records(&mut life, 3);
+    assert!(life.terminate(WITHIN).success());
+    assert_eq!(values(&output), ["1", "2", "3", "1", "2", "3"]);
+}
+
+#[test]
+fn a_changelog_that_is_made_anew_beneath_a_running_pipeline_ends_it() {
+    let (folder, name) = (Folder::new("beneath"), "swapped");
+    let (input, _) = topics(name);
+    let mut life = run(&folder, &pipeline(name));
+    write_values(&folder, &input, &["state count a"; 3]);
+    wait_records(&mut life, 3);
+    let changelog = "swapped.sums.changelog";
+    judge::run(&["delete", &shared_kafka().direct(), changelog]);
+    shared_kafka().topic(changelog, 1, &["cleanup.policy=compact"]);
+    let words = "topic swapped.sums.changelog was deleted, or made anew, since";
+    refused(&mut life, words);
+    let mut life = start(&folder, &pipeline(name));
+    refused(&mut life, words);
+}
+
+#[test]
+fn a_source_that_grows_beneath_a_pipeline_with_maps_is_refused() {
+    let (folder, name) = (Folder::new("beneath"), "grown");
+    let (input, output) = topics(name);
+    let mut life = run(&folder, &pipeline(name));
+    write_values(&folder, &input, &["state count a"]);
+    wait_records(&mut life, 1);
+    let more = ["--alter", "--topic", &input, "--partitions", "2"];
+    shared_kafka().tool("TopicCommand", &more);
+    write_to(&folder, &input, "1", "a\tstate count a\n");
+    // Whoever comes is told at once; who runs, with the next rebalance.
+    let mut second = start_second(&folder);
+    let refusal = "changelog \"grown.sums.changelog\" has 1 partitions, but the sources have 2";
+    second.wait_line(refusal, WITHIN);
+    assert_eq!(second.wait_exit(WITHIN).code(), Some(2));
+    write_values(&folder, &input, &["state count a"]);
+    wait_worker(&mut life, |worker| worker["records"] == 2);
+    assert_eq!(values(&output), ["1", "2"]);
+    assert!(life.terminate(WITHIN).success());
+}
+
+/// At least once, what a failed epoch had put into the changelog is there, and counts.
+#[test]
+fn state_is_what_its_changelog_says_after_a_failed_epoch_at_least_once() {
+    let (folder, name) = (Folder::new("beneath"), "atleast");
+    let (input, output) = topics(name);
+    let text = format!(
+        "checkpoint.guarantee = \"at-least-once\"\n{}",
+        pipeline(name)
+    );
+    let mut life = run(&folder, &text);
+    write_values(&folder, &input, &["state count a"; 3]);
+    wait_records(&mut life, 3);
+    judge::run(&["delete", &shared_kafka().direct(), &output]);
+    write_values(&folder, &input, &["state count a"]);
+    wait_worker(&mut life, |worker| !worker["retrying"].is_null());
+    shared_kafka().topic(&output, 1, &[]);
+    wait_records(&mut life, 4);
+    let count = |life: &Millstream| -> u64 {
+        let answer = life.get("/v1/pipelines/atleast/maps/sums/entries/a");
+        answer.text().parse().expect("a number")
+    };
+    let after = count(&life);
+    assert!(after >= 4, "{after}");
+    let said = values(&output);
+    assert_eq!(said.last(), Some(&after.to_string()), "{said:?}");
+    life.kill();
+    let mut life = run(&folder, &text);
+    assert_eq!(count(&life), after);
+    write_values(&folder, &input, &["state count a"]);
+    wait_records(&mut life, 1);
+    assert_eq!(count(&life), after + 1);
+    assert!(life.terminate(WITHIN).success());
+}
+
+/// The records of a keyed stream are deleted once they are consumed.
+#[test]
+fn streams_are_purged_as_they_are_consumed() {
+    let (folder, name) = (Folder::new("beneath"), "purged");
+    let (input, output) = topics(name);
+    let text = format!(
+        r#"
+name = "{name}"
+sources.in.topics = ["{input}"]
+streams.keyed.inputs = ["in"]
+sinks.out = {{ inputs = ["keyed"], topic = "{output}" }}
+"#
+    );
+    let mut life = run(&folder, &text);
+    write_values(&folder, &input, &["a", "b", "c"]);
+    wait_records(&mut life, 6);
+    let offsets = ["--topic", "purged.keyed.stream", "--time", "earliest"];
+    let began = std::time::Instant::now();
+    loop {
+        let first = shared_kafka().tool("GetOffsetShell", &offsets);
+        if first.trim() == "purged.keyed.stream:0:3" || first.trim() == "purged.keyed.stream:0:4" {
+            break;
+        }
+        assert!(began.elapsed() < WITHIN, "{first}");
+    }
+    write_values(&folder, &input, &["d"]);
+    wait_records(&mut life, 8);
+    assert_eq!(values(&output), ["a", "b", "c", "d"]);
+    assert!(life.terminate(WITHIN).success());
+}
