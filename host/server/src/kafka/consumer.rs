@@ -240,8 +240,9 @@ impl Member for GroupConsumer {
         let list = self.list(offsets.iter().map(|&(at, offset)| (at, Some(offset))));
         self.holds.set(true);
         let native = self.native();
-        native.assign(&list).map_err(|code| code.to_string())?;
-        native.resume(&list).map_err(|code| code.to_string())
+        // Before: what is paused when it is assigned is fetched up to a second late, as in `seek`.
+        native.resume(&list).map_err(|code| code.to_string())?;
+        native.assign(&list).map_err(|code| code.to_string())
     }
 
     fn unassign(&mut self) -> Result<(), String> {
@@ -281,11 +282,12 @@ impl Member for GroupConsumer {
             return Ok(());
         }
         let list = self.list(offsets.iter().map(|&(at, offset)| (at, Some(offset))));
-        self.native()
-            .pause(&list)
-            .map_err(|code| code.to_string())?;
-        self.native().seek(&list)?;
-        self.native().resume(&list).map_err(|code| code.to_string())
+        let native = self.native();
+        native.pause(&list).map_err(|code| code.to_string())?;
+        native.seek(&list)?;
+        native.resume(&list).map_err(|code| code.to_string())?;
+        // A thread of librdkafka's with nothing to fetch looks again once a second. Of a seek it hears at once, of a resumption not.
+        native.seek(&list)
     }
 
     fn pause(&mut self, places: &[TopicPartition]) -> Result<(), String> {
