@@ -56,7 +56,7 @@ fn state_without_committed_offsets_is_refused() {
     let mut life = start(&folder, &pipeline(name));
     refused(
         &mut life,
-        "group expired has no committed offsets, and topic expired.sums.changelog has state",
+        "group expired has no committed offsets of these sources, and topic expired.sums.changelog has state",
     );
     command("reset", &folder, &["--yes"]);
     let mut life = run(&folder, &pipeline(name));
@@ -91,15 +91,13 @@ fn a_source_that_grows_beneath_a_pipeline_with_maps_is_refused() {
     let more = ["--alter", "--topic", &input, "--partitions", "2"];
     shared_kafka().tool("TopicCommand", &more);
     write_to(&folder, &input, "1", "a\tstate count a\n");
-    // Whoever comes is told at once; who runs, with the next rebalance.
+    // Whoever comes is told at once; who runs, as soon as it knows.
     let mut second = start_second(&folder);
     let refusal = "changelog \"grown.sums.changelog\" has 1 partitions, but the sources have 2";
     second.wait_line(refusal, WITHIN);
     assert_eq!(second.wait_exit(WITHIN).code(), Some(2));
-    write_values(&folder, &input, &["state count a"]);
-    wait_worker(&mut life, |worker| worker["records"] == 2);
-    assert_eq!(values(&output), ["1", "2"]);
-    assert!(life.terminate(WITHIN).success());
+    refused(&mut life, "topic grown-in has a partition 1 now, but");
+    assert_eq!(values(&output), ["1"]);
 }
 
 /// At least once, what a failed epoch had put into the changelog is there, and counts.
@@ -133,6 +131,37 @@ fn state_is_what_its_changelog_says_after_a_failed_epoch_at_least_once() {
     write_values(&folder, &input, &["state count a"]);
     wait_records(&mut life, 1);
     assert_eq!(count(&life), after + 1);
+    assert!(life.terminate(WITHIN).success());
+}
+
+/// Where tables or state are awaited, all partitions are read from their offsets anew: those too where nothing is any more.
+#[test]
+fn what_retention_took_before_it_was_read_stops_its_task_and_no_other_with_state() {
+    let (folder, name) = (Folder::new("beneath"), "cutoff");
+    let (input, output) = (format!("{name}-in"), format!("{name}-out"));
+    shared_kafka().topic(&input, 2, &[]);
+    shared_kafka().topic(&output, 1, &[]);
+    let mut life = run(&folder, &pipeline(name));
+    write_to(&folder, &input, "0", "k\tstate count a\n");
+    write_to(&folder, &input, "1", "k\tstate count b\n");
+    wait_records(&mut life, 2);
+    assert!(life.terminate(WITHIN).success());
+    write_to(&folder, &input, "0", "k\tstate count a\n");
+    judge::run(&["trim", &shared_kafka().direct(), &input, "2"]);
+    let mut life = start(&folder, &pipeline(name));
+    let worker = wait_worker(&mut life, |worker| !worker["stopped"][0].is_null());
+    let stopped = &worker["stopped"][0];
+    assert_eq!(
+        (&stopped["topic"], &stopped["partition"]),
+        (&"cutoff-in".into(), &0.into())
+    );
+    let reason = stopped["reason"].as_str().unwrap_or_default();
+    assert!(
+        reason.contains("kafka-consumer-groups.sh --reset-offsets"),
+        "{worker}"
+    );
+    write_to(&folder, &input, "1", "k\tstate count b\n");
+    wait_records(&mut life, 1);
     assert!(life.terminate(WITHIN).success());
 }
 

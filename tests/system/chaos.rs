@@ -235,7 +235,7 @@ fn chaos_of_one_of_three_brokers_crashing() {
     broker_crashes(3);
 }
 
-/// Killed, not stopped: see `exactly_once_over_a_broker_restart`.
+/// Killed, not stopped: see [`Stage::crash_the_only_broker`].
 fn broker_crashes(brokers: u16) {
     let mut dice = dice();
     let kafka = Kafka::start_with(Options {
@@ -247,7 +247,11 @@ fn broker_crashes(brokers: u16) {
     let (mut gone, mut back) = (Timings::default(), Timings::default());
     for round in 0..rounds() {
         let node = u16::try_from(dice.between(1, u64::from(brokers))).expect("it was a u16");
-        stage.kafka.process(node).kill();
+        if brokers == 1 {
+            stage.crash_the_only_broker(&lives.iter().collect::<Vec<_>>());
+        } else {
+            stage.kafka.process(node).kill();
+        }
         let crashed = Instant::now();
         // The others go on; sometimes it is back before they have noticed.
         if brokers > 1 && !dice.one_in(3) {

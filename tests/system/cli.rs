@@ -302,6 +302,8 @@ fn topics_that_are_missing_or_do_not_fit_are_named() {
     kafka.topic("cli-three", 3, &[]);
     kafka.topic("cli-bad.users.changelog", 4, &[]);
     kafka.topic("cli-narrow.users.changelog", 2, &["cleanup.policy=compact"]);
+    let both = ["cleanup.policy=compact,delete"];
+    kafka.topic("cli-both.users.changelog", 4, &both);
     let sources = "topics = [\"user-events\"]";
     check_run(
         &[
@@ -334,6 +336,14 @@ fn topics_that_are_missing_or_do_not_fit_are_named() {
             ("name = \"materialize-users\"", "name = \"cli-bad\""),
         ],
         &["cleanup.policy=delete"],
+    );
+    check_run(
+        &[
+            four,
+            out,
+            ("name = \"materialize-users\"", "name = \"cli-both\""),
+        ],
+        &["cleanup.policy=compact,delete: entries would be lost"],
     );
     check_run(
         &[

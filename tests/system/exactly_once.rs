@@ -67,9 +67,7 @@ fn exactly_once_over_a_broker_restart() {
     life.wait_ready(READY);
     wait("some epochs", READY, || epochs(&life) >= 2);
     let at = committed(EXAMPLE, &[&life]);
-    // Killed, not stopped: a Kafka 4.3.1 that is the only broker was seen to note a transaction as committed, while it shut down,
-    // without having written the marker to the group's offsets. These are pending for ever then, whatever a client does.
-    stage.kafka.kill();
+    stage.crash_the_only_broker(&[&life]);
     // Longer than the session: the worker is thrown out of the group before it can know.
     std::thread::sleep(Duration::from_secs(10));
     stage.kafka.restart();

@@ -524,8 +524,13 @@ impl Worker {
     /// Stops the task whose source can't be read on, and returns the offset at which it stands; none where it isn't ours or has
     /// stopped already. What it has queued is run no more.
     pub fn stop(&mut self, at: TopicPartition, why: &str) -> Option<i64> {
-        let slot = self.slot(at)?;
-        let offset = self.inputs[slot.0].1.processed_offset();
+        // Whether or not tables are awaited: what is said of a source is said once.
+        let known = |(partition, _): &(TopicPartition, Input)| *partition == at;
+        let slot = self.inputs.iter().position(known)?;
+        if !self.is_running(slot) {
+            return None;
+        }
+        let offset = self.inputs[slot].1.processed_offset();
         let stopped = Stopped {
             at: "source".into(),
             topic: self.topic(at.topic).into(),

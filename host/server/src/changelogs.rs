@@ -25,6 +25,9 @@ use crate::standby::Standbys;
 /// fetch nothing after an outage, for minutes; an open transaction of somebody else may hold it up too, and then nothing is lost.
 const STANDSTILL_MAX: Duration = Duration::from_secs(10);
 
+/// How long one may stand still before something other than an open transaction is to be feared: that ends by its time-out.
+const PENDING_MAX: Duration = Duration::from_secs(120);
+
 /// How long partitions that were filled from snapshots wait for others that are, at most, before their changelogs are read on.
 const LOADED_PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,8 @@ pub struct Changelogs<R> {
     rebuild_due: Instant,
     /// Partitions that have something to read, and when that began or they last moved.
     behind: BTreeMap<MapPlace, Instant>,
+    /// Since when none of them has moved, as far as reading was begun again.
+    standing: Option<Instant>,
     /// Whether what is held never counts as restored.
     follows: bool,
     /// What the process keeps copies of, for this to take.
@@ -78,6 +83,7 @@ impl<R: Reader> Changelogs<R> {
             broken: Vec::new(),
             rebuild_due: Instant::now(),
             behind: BTreeMap::new(),
+            standing: None,
             follows: false,
             standbys: None,
             ledger: None,
@@ -460,6 +466,9 @@ impl<R: Reader> Changelogs<R> {
             return;
         }
         let now = Instant::now();
+        if moved.iter().any(|place| self.behind.contains_key(place)) {
+            self.standing = None;
+        }
         for place in moved {
             match self.held.get(place).map(|shared| read(shared).phase()) {
                 Some(Phase::Restoring { .. }) => {
@@ -473,14 +482,29 @@ impl<R: Reader> Changelogs<R> {
         let stands = |(place, since): (&MapPlace, &Instant)| {
             now.duration_since(*since) > STANDSTILL_MAX && !self.loading.contains(place)
         };
-        if self.behind.iter().any(stands) {
-            tracing::warn!(
-                "a changelog has not moved for {STANDSTILL_MAX:?}: reading it again from there"
-            );
+        if let Some((&place, _)) = self.behind.iter().find(|behind| stands(*behind)) {
+            let standing = now - *self.standing.get_or_insert(now);
+            self.say_that_it_stands(place, standing > PENDING_MAX);
             self.behind.values_mut().for_each(|since| *since = now);
             if let Err(why) = self.assign() {
                 tracing::warn!("it can't be read again yet: {why}");
             }
+        }
+    }
+
+    fn say_that_it_stands(&self, place: MapPlace, is_hanging: bool) {
+        let (topic, partition) = (&self.topics[place.0.0], place.1);
+        let position = self.held.get(&place).map(|shared| read(shared).position());
+        let at = format!("{topic}[{partition}]@{}", position.unwrap_or_default());
+        if is_hanging {
+            tracing::warn!(
+                "{at} can't be read on for longer than a transaction may be open. A Kafka that is the only broker, and stopped as it \
+                 ended a transaction, may have lost that end: kafka-transactions.sh find-hanging finds it, and abort ends it"
+            );
+        } else {
+            tracing::warn!(
+                "{at} has not moved for {STANDSTILL_MAX:?}: reading it again from there"
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Invariant of both: what is read is committed; a time-out is never taken for an answer.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::time::Duration;
@@ -193,13 +194,13 @@ pub trait Consumable {
 }
 
 /// What a poll of the group hands out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Consumed<'a, R> {
     Record(R),
     /// Something went wrong there and will be tried again. Until the next record the position says nothing.
     Unsettled,
     /// The records at the position can't be had: retention took them, the topic was made anew, or they are damaged.
-    Unreadable(&'a str),
+    Unreadable(Cow<'a, str>),
 }
 
 /// What the group wants of a member.
@@ -378,6 +379,12 @@ pub struct TopicFacts {
 }
 
 impl TopicFacts {
+    /// Whether records go whatever their keys.
+    pub fn is_deleted_from(&self) -> bool {
+        let mut policies = self.cleanup_policy.split(',');
+        policies.any(|policy| policy.trim() == "delete")
+    }
+
     /// Whether the last record of each key stays.
     pub fn is_compacted(&self) -> bool {
         let mut policies = self.cleanup_policy.split(',');
@@ -395,9 +402,9 @@ pub enum AdminError {
     #[error("{0}")]
     Refused(String),
     #[error(
-        "group {group} has no committed offsets, and topic {changelog} has state that came of what it had processed: counted from there, \
-         records would count twice. The offsets were deleted, or have expired: brokers drop those of a group that has been empty for longer \
-         than their offsets.retention.minutes. Set them with kafka-consumer-groups.sh --reset-offsets to where the pipeline had got to, or have \
+        "group {group} has no committed offsets of these sources, and topic {changelog} has state: were they read from their start, records \
+         would count twice. The offsets were deleted, or have expired (brokers drop those of a group that has been empty for longer than their \
+         offsets.retention.minutes), or the state came of other sources, under the same name. Set them with kafka-consumer-groups.sh --reset-offsets to where the pipeline had got to, or have \
          it begin anew with `millstream reset`"
     )]
     OffsetsLost { group: String, changelog: String },

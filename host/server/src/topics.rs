@@ -245,7 +245,7 @@ fn unfit(config: &Config, changelog: &str, facts: &TopicFacts, partitions: u32) 
                     begins empty";
         return Some(config.problem(&key, message).with_hint(hint));
     }
-    if !facts.is_compacted() {
+    if !facts.is_compacted() || facts.is_deleted_from() {
         let message = format!(
             "changelog \"{changelog}\" has cleanup.policy={}: entries would be lost",
             facts.cleanup_policy
@@ -253,7 +253,7 @@ fn unfit(config: &Config, changelog: &str, facts: &TopicFacts, partitions: u32) 
         return Some(
             config
                 .problem(&key, message)
-                .with_hint("set the topic's cleanup.policy to compact"),
+                .with_hint("set the topic's cleanup.policy to compact, and nothing else"),
         );
     }
     None

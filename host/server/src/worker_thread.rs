@@ -260,7 +260,7 @@ impl<C: Cluster> Loop<C> {
                 Consumed::Unsettled => return engine.unsettle(at),
                 Consumed::Unreadable(why) => {
                     place = None;
-                    return running.stop(engine, at, why);
+                    return running.stop(engine, at, &why);
                 }
             };
             let slot = match place {

@@ -210,7 +210,7 @@ impl Member {
                     }
                     place.offset = fetched.next_offset;
                 }
-                Err(error) => each(place.at, Consumed::Unreadable(&error.to_string())),
+                Err(error) => each(place.at, Consumed::Unreadable(error.to_string().into())),
             }
         }
         count

@@ -107,6 +107,8 @@ impl Clients {
                 GroupMember::client_id(&self.seat(worker), self.address.as_deref()),
             )
             .set("partition.assignment.strategy", "range");
+        // How late it is noticed that a source has more partitions than it had.
+        default(&mut config, "topic.metadata.refresh.interval.ms", "30000");
         default(
             &mut config,
             "session.timeout.ms",

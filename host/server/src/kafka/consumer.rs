@@ -37,6 +37,13 @@ const RETURNING_MAX: Duration = Duration::from_secs(20);
 const LEAVING_MAX: Duration = Duration::from_secs(5);
 const LEAVING_LOOK: Duration = Duration::from_millis(10);
 
+/// How long after its assignment a partition may not be read yet. One that isn't then has nothing at its offset.
+const STARTED_WITHIN: Duration = Duration::from_secs(3);
+
+/// What to do where retention, or somebody, has deleted what was to be read.
+const GONE: &str = ": what was there is deleted. With the pipeline ended, set the group's offset to one that there is, with \
+     kafka-consumer-groups.sh --reset-offsets, and start it again";
+
 #[derive(Debug)]
 pub struct GroupConsumer {
     config: ClientConfig,
@@ -53,6 +60,8 @@ pub struct GroupConsumer {
     holds: Cell<bool>,
     /// The client was replaced while something was held: the worker has still to be told that that is lost.
     renewed: Cell<bool>,
+    /// Partitions that are not read on, since there is nothing where they were to be; with why. The worker has still to be told.
+    unsought: RefCell<Vec<(TopicPartition, String)>>,
 }
 
 impl GroupConsumer {
@@ -69,6 +78,7 @@ impl GroupConsumer {
             lost: Cell::new(None),
             holds: Cell::new(false),
             renewed: Cell::new(false),
+            unsought: RefCell::default(),
         };
         if is_outdated {
             tracing::info!(
@@ -175,6 +185,9 @@ impl Member for GroupConsumer {
         timeout: Duration,
         mut each: impl FnMut(TopicPartition, Consumed<'_, RecordRef<'_>>),
     ) -> Result<usize, ConsumeError> {
+        for (place, why) in self.unsought.get_mut().drain(..) {
+            each(place, Consumed::Unreadable(why.into()));
+        }
         let (topics, seen) = (&self.topics, &mut self.seen);
         let mut result = Ok(());
         let count = self.native.get_mut().poll(timeout, |polled| match polled {
@@ -284,10 +297,32 @@ impl Member for GroupConsumer {
         let list = self.list(offsets.iter().map(|&(at, offset)| (at, Some(offset))));
         let native = self.native();
         native.pause(&list).map_err(|code| code.to_string())?;
-        native.seek(&list)?;
+        let give_up = Instant::now() + STARTED_WITHIN;
+        let stopped = loop {
+            let stopped = native.seek(&list)?;
+            if stopped.is_empty() || Instant::now() > give_up {
+                break stopped;
+            }
+            if native.is_assignment_lost() {
+                return Err("the partitions were lost".into());
+            }
+            std::thread::sleep(LEAVING_LOOK);
+        };
         native.resume(&list).map_err(|code| code.to_string())?;
         // A thread of librdkafka's with nothing to fetch looks again once a second. Of a seek it hears at once, of a resumption not.
-        native.seek(&list)
+        native.seek(&list)?;
+        // What it had to say of these is lost, or was said already.
+        let mut unsought = self.unsought.borrow_mut();
+        unsought.extend(offsets.iter().filter_map(|&(at, offset)| {
+            let partition = i32::try_from(at.partition).ok()?;
+            let name = self.topics[at.topic.0].as_str();
+            let why = || format!("it could not be read from offset {offset} on{GONE}");
+            let is_stopped = stopped
+                .iter()
+                .any(|(topic, number)| topic == name && *number == partition);
+            is_stopped.then(|| (at, why()))
+        }));
+        Ok(())
     }
 
     fn pause(&mut self, places: &[TopicPartition]) -> Result<(), String> {
@@ -425,7 +460,11 @@ fn judge<'a>(error: &ErrorRef<'a>) -> Result<Consumed<'a, RecordRef<'a>>, Consum
         | Code::OffsetOutOfRange
         | Code::BadMessage
         | Code::BadCompression
-        | Code::NotImplemented => Ok(Consumed::Unreadable(text)),
+        | Code::NotImplemented => {
+            let is_gone = matches!(code, Code::AutoOffsetReset | Code::OffsetOutOfRange);
+            let repair = if is_gone { GONE } else { "" };
+            Ok(Consumed::Unreadable(format!("{text}{repair}").into()))
+        }
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use rdkafka_sys::{self as sys, RDKafkaErrorCode as Code};
 
@@ -343,8 +344,9 @@ impl NativeConsumer {
         check(unsafe { sys::rd_kafka_resume_partitions(self.native, list.ptr()) })
     }
 
-    /// Moves to the list's offsets. What was fetched before is not handed out any more.
-    pub fn seek(&self, list: &TopicPartitionList) -> Result<(), String> {
+    /// Moves to the list's offsets. What was fetched before is not handed out any more. Returns the topics and partitions that are not
+    /// read any more, since there was nothing at their offsets.
+    pub fn seek(&self, list: &TopicPartitionList) -> Result<Vec<(String, i32)>, String> {
         // SAFETY: client and list are alive; the error object is taken over.
         let sought = unsafe {
             TransactionError::check(sys::rd_kafka_seek_partitions(
@@ -354,14 +356,16 @@ impl NativeConsumer {
             ))
         };
         sought.map_err(|error| error.to_string())?;
-        match list
-            .elements()
-            .iter()
-            .find_map(|at| at.error().err().map(|error| (at.partition(), error)))
-        {
-            Some((partition, error)) => Err(format!("partition {partition}: {error}")),
-            None => Ok(()),
+        let mut stopped = Vec::new();
+        for at in list.elements() {
+            let place = (at.topic().to_owned(), at.partition());
+            match at.error() {
+                Ok(()) => {}
+                Err(KafkaError::OffsetFetch(Code::State)) => stopped.push(place),
+                Err(error) => return Err(format!("{}[{}]: {error}", place.0, place.1)),
+            }
         }
+        Ok(stopped)
     }
 
     /// Fills in the stable committed offsets with their metadata. Waits while a transaction has offsets pending.

@@ -118,11 +118,12 @@ impl<C: Cluster> Loop<C> {
         numbers.sort_unstable();
         numbers.dedup();
         let most = seat.setup.map_partitions;
-        if let Some(number) = numbers.iter().find(|&&number| number >= most)
+        if let Some((at, _)) = offsets.iter().find(|(at, _)| at.partition >= most)
             && pipeline.co_partitioned()
         {
+            let (topic, number) = (&pipeline.topics[at.topic.0].topic, at.partition);
             return Err(Halt::Failed(WorkerError::Failed(format!(
-                "a source has a partition {number} now, but the pipeline's maps and streams have {most} partitions, fixed when they were \
+                "topic {topic} has a partition {number} now, but the pipeline's maps and streams have {most} partitions, fixed when they were \
                  made: `millstream reset` has the pipeline begin anew, with as many"
             ))));
         }
