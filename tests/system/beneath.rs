@@ -9,24 +9,15 @@ use crate::pipelines::{
     WITHIN, run, shared_kafka, start, start_second, values, wait_records, wait_worker, write_to,
     write_values,
 };
+use crate::states;
 
-/// A pipeline of one step that counts in its state, with a sink.
 fn pipeline(name: &str) -> String {
-    format!(
-        r#"
-name = "{name}"
-sources.in.topics = ["{name}-in"]
-steps.keep = {{ inputs = ["in"], plugin = "probe", config = {{ state = "totals" }}, state = {{ totals = "sums" }} }}
-sinks.out = {{ inputs = ["keep"], topic = "{name}-out" }}
-"#
-    )
+    states::pipeline(name, "fail")
 }
 
-fn topics(name: &str) -> (String, String) {
-    let (input, output) = (format!("{name}-in"), format!("{name}-out"));
-    shared_kafka().topic(&input, 1, &[]);
-    shared_kafka().topic(&output, 1, &[]);
-    (input, output)
+fn topics(name: &str, partitions: u32) -> (String, String) {
+    states::topics(name, partitions);
+    (format!("{name}-in"), format!("{name}-out"))
 }
 
 fn refused(life: &mut Millstream, words: &str) {
@@ -43,7 +34,7 @@ fn command(verb: &str, folder: &Folder, more: &[&str]) {
 #[test]
 fn state_without_committed_offsets_is_refused() {
     let (folder, name) = (Folder::new("beneath"), "expired");
-    let (input, output) = topics(name);
+    let (input, output) = topics(name, 1);
     let mut life = run(&folder, &pipeline(name));
     write_values(&folder, &input, &["state count a"; 3]);
     wait_records(&mut life, 3);
@@ -68,7 +59,7 @@ fn state_without_committed_offsets_is_refused() {
 #[test]
 fn a_changelog_that_is_made_anew_beneath_a_running_pipeline_ends_it() {
     let (folder, name) = (Folder::new("beneath"), "swapped");
-    let (input, _) = topics(name);
+    let (input, _) = topics(name, 1);
     let mut life = run(&folder, &pipeline(name));
     write_values(&folder, &input, &["state count a"; 3]);
     wait_records(&mut life, 3);
@@ -84,7 +75,7 @@ fn a_changelog_that_is_made_anew_beneath_a_running_pipeline_ends_it() {
 #[test]
 fn a_source_that_grows_beneath_a_pipeline_with_maps_is_refused() {
     let (folder, name) = (Folder::new("beneath"), "grown");
-    let (input, output) = topics(name);
+    let (input, output) = topics(name, 1);
     let mut life = run(&folder, &pipeline(name));
     write_values(&folder, &input, &["state count a"]);
     wait_records(&mut life, 1);
@@ -104,7 +95,7 @@ fn a_source_that_grows_beneath_a_pipeline_with_maps_is_refused() {
 #[test]
 fn state_is_what_its_changelog_says_after_a_failed_epoch_at_least_once() {
     let (folder, name) = (Folder::new("beneath"), "atleast");
-    let (input, output) = topics(name);
+    let (input, output) = topics(name, 1);
     let text = format!(
         "checkpoint.guarantee = \"at-least-once\"\n{}",
         pipeline(name)
@@ -138,9 +129,7 @@ fn state_is_what_its_changelog_says_after_a_failed_epoch_at_least_once() {
 #[test]
 fn what_retention_took_before_it_was_read_stops_its_task_and_no_other_with_state() {
     let (folder, name) = (Folder::new("beneath"), "cutoff");
-    let (input, output) = (format!("{name}-in"), format!("{name}-out"));
-    shared_kafka().topic(&input, 2, &[]);
-    shared_kafka().topic(&output, 1, &[]);
+    let (input, _) = topics(name, 2);
     let mut life = run(&folder, &pipeline(name));
     write_to(&folder, &input, "0", "k\tstate count a\n");
     write_to(&folder, &input, "1", "k\tstate count b\n");
@@ -169,7 +158,7 @@ fn what_retention_took_before_it_was_read_stops_its_task_and_no_other_with_state
 #[test]
 fn streams_are_purged_as_they_are_consumed() {
     let (folder, name) = (Folder::new("beneath"), "purged");
-    let (input, output) = topics(name);
+    let (input, output) = topics(name, 1);
     let text = format!(
         r#"
 name = "{name}"

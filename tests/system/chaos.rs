@@ -13,7 +13,9 @@ use rig::millstream::{self, Millstream};
 
 use crate::dice::Dice;
 use crate::fleet::{Fleet, SESSION};
-use crate::stage::{Example, PARTITIONS, Place, READY, Stage, asked, epochs, number, wait};
+use crate::stage::{
+    Example, PARTITIONS, Place, READY, Stage, asked, epochs, keep_uncommitted, number, wait,
+};
 use crate::timings::Timings;
 
 const INTERVAL: &str = "200ms";
@@ -197,10 +199,7 @@ fn wait_committed(life: &Millstream, places: impl Iterator<Item = Place>) {
     let mut left: BTreeMap<Place, Option<u64>> = places.map(|place| (place, None)).collect();
     wait("a commit of all that was taken over", READY, || {
         let held = asked(life).held;
-        left.retain(|place, known| match held.get(place) {
-            None => true,
-            Some(offset) => known.replace(*offset).is_none_or(|known| *offset <= known),
-        });
+        keep_uncommitted(&mut left, &held);
         left.is_empty()
     });
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rig::millstream::Millstream;
 
 use crate::dice::Dice;
-use crate::stage::{Place, READY, Stage, Told, told};
+use crate::stage::{Place, READY, Stage, Told, keep_uncommitted, told};
 use crate::timings::Timings;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -282,10 +282,7 @@ impl Fleet {
             let Some(failover) = &mut slot.failover else {
                 continue;
             };
-            failover.left.retain(|place, known| match held.get(place) {
-                None => true,
-                Some(offset) => known.replace(*offset).is_none_or(|known| *offset <= known),
-            });
+            keep_uncommitted(&mut failover.left, &held);
             if failover.left.is_empty() {
                 let timings = &mut self.failed_over[usize::from(!failover.alone)];
                 timings.add(failover.killed.elapsed());

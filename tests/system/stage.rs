@@ -247,10 +247,13 @@ impl Stage {
 
     /// Adds some more, at once.
     pub fn add(&mut self) {
-        let more = events() / 10;
+        self.write(events() / 10);
+    }
+
+    fn write(&mut self, count: u64) {
         let broker = self.kafka.direct();
-        judged(&self.example.generation(&broker, self.sent, more));
-        self.sent += more;
+        judged(&self.example.generation(&broker, self.sent, count));
+        self.sent += count;
     }
 
     /// An instance, at the address that it had if it was there before.
@@ -284,9 +287,7 @@ impl Stage {
     pub fn top_up(&mut self) {
         let missing = events().saturating_sub(self.sent);
         if missing > 0 {
-            let broker = self.kafka.direct();
-            judged(&self.example.generation(&broker, self.sent, missing));
-            self.sent += missing;
+            self.write(missing);
         }
     }
 
@@ -383,6 +384,15 @@ pub fn committed(example: Example, instances: &[&Millstream]) -> u64 {
         .iter()
         .filter(|((topic, _), _)| topic == example.input());
     input.map(|(_, offset)| offset).sum()
+}
+
+/// Of places that were somebody else's, each with the committed offset that was seen first since, leaves those of which nothing was
+/// committed since. `held` is what somebody holds now.
+pub fn keep_uncommitted(left: &mut BTreeMap<Place, Option<u64>>, held: &BTreeMap<Place, u64>) {
+    left.retain(|place, known| match held.get(place) {
+        None => true,
+        Some(offset) => known.replace(*offset).is_none_or(|known| *offset <= known),
+    });
 }
 
 pub fn epochs(instance: &Millstream) -> u64 {

@@ -10,7 +10,7 @@ use crate::pipelines::{
 };
 
 /// A pipeline of one step that does to its state what its records ask for.
-fn pipeline(name: &str, on_error: &str) -> String {
+pub fn pipeline(name: &str, on_error: &str) -> String {
     format!(
         r#"
 name = "{name}"
@@ -21,7 +21,7 @@ sinks.out = {{ inputs = ["keep"], topic = "{name}-out" }}
     )
 }
 
-fn topics(name: &str, partitions: u32) {
+pub fn topics(name: &str, partitions: u32) {
     let kafka = shared_kafka();
     kafka.topic(&format!("{name}-in"), partitions, &[]);
     kafka.topic(&format!("{name}-out"), 1, &[]);

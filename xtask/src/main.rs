@@ -112,22 +112,15 @@ fn run_verb(verb: Verb) -> Result<()> {
         Verb::Lint => lint(&root),
         Verb::Plugins => {
             setup::compilers(&root)?;
-            build(&root)?;
-            build_plugins(&root)
+            build_examples(&root).map(drop)
         }
         Verb::Quickstart(arguments) => {
             setup::compilers(&root)?;
-            build(&root)?;
-            build_plugins(&root)?;
-            let binary = target(&root, "target/release/millstream");
-            quickstart::run(&root, &binary, &arguments)
+            quickstart::run(&root, &build_examples(&root)?, &arguments)
         }
         Verb::Walkthrough(arguments) => {
             setup::system(&root)?;
-            build(&root)?;
-            build_plugins(&root)?;
-            let binary = target(&root, "target/release/millstream");
-            walkthrough::run(&root, &binary, &arguments)
+            walkthrough::run(&root, &build_examples(&root)?, &arguments)
         }
         Verb::Prove { events } => {
             let events = events.to_string();
@@ -205,6 +198,13 @@ fn build(root: &Path) -> Result<()> {
         root,
         &["build", "--release", "--workspace", "--all-targets"],
     )
+}
+
+/// Millstream, and the plugins that examples load. Returns its binary.
+fn build_examples(root: &Path) -> Result<PathBuf> {
+    build(root)?;
+    build_plugins(root)?;
+    Ok(target(root, "target/release/millstream"))
 }
 
 fn lint(root: &Path) -> Result<()> {

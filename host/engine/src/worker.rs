@@ -397,12 +397,14 @@ impl Worker {
 
     /// Where records of a partition go; none where it isn't ours, its task has stopped, or a table is being restored.
     pub fn slot(&self, at: TopicPartition) -> Option<Slot> {
-        let slot = self
-            .inputs
-            .iter()
-            .position(|(partition, _)| *partition == at)?;
+        let slot = self.held_at(at)?;
         let takes = self.is_running(slot) && self.gate == Gate::Open;
         takes.then_some(Slot(slot))
+    }
+
+    fn held_at(&self, at: TopicPartition) -> Option<usize> {
+        let mut inputs = self.inputs.iter();
+        inputs.position(|(partition, _)| *partition == at)
     }
 
     fn is_running(&self, slot: usize) -> bool {
@@ -525,11 +527,7 @@ impl Worker {
     /// stopped already. What it has queued is run no more.
     pub fn stop(&mut self, at: TopicPartition, why: &str) -> Option<i64> {
         // Whether or not tables are awaited: what is said of a source is said once.
-        let known = |(partition, _): &(TopicPartition, Input)| *partition == at;
-        let slot = self.inputs.iter().position(known)?;
-        if !self.is_running(slot) {
-            return None;
-        }
+        let slot = self.held_at(at).filter(|&slot| self.is_running(slot))?;
         let offset = self.inputs[slot].1.processed_offset();
         let stopped = Stopped {
             at: "source".into(),

@@ -25,8 +25,9 @@ use crate::standby::Standbys;
 /// fetch nothing after an outage, for minutes; an open transaction of somebody else may hold it up too, and then nothing is lost.
 const STANDSTILL_MAX: Duration = Duration::from_secs(10);
 
-/// How long one may stand still before something other than an open transaction is to be feared: that ends by its time-out.
-const PENDING_MAX: Duration = Duration::from_secs(120);
+/// How long changes or offsets may be pending before something other than an open transaction is to be feared. A predecessor's ends by
+/// its time-out, a minute after its last sign with usual intervals, and the broker's look every 10 s.
+pub const PENDING_MAX: Duration = Duration::from_secs(120);
 
 /// How long partitions that were filled from snapshots wait for others that are, at most, before their changelogs are read on.
 const LOADED_PAUSE: Duration = Duration::from_secs(1);
@@ -428,14 +429,15 @@ impl<R: Reader> Changelogs<R> {
             return Ok(());
         }
         self.rebuild_due = Instant::now() + REBUILD_PAUSE;
-        match self.made_anew() {
+        let rebuilt = match self.made_anew() {
             Ok(Some(lost)) => return Err(lost),
-            Ok(None) => match self.rebuild() {
-                Ok(()) => tracing::warn!(
-                    "map partitions are folded anew from the start of their changelog"
-                ),
-                Err(why) => tracing::warn!("map partitions can't be folded anew yet: {why}"),
-            },
+            Ok(None) => self.rebuild(),
+            Err(why) => Err(why),
+        };
+        match rebuilt {
+            Ok(()) => {
+                tracing::warn!("map partitions are folded anew from the start of their changelog");
+            }
             Err(why) => tracing::warn!("map partitions can't be folded anew yet: {why}"),
         }
         Ok(())

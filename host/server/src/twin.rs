@@ -22,19 +22,18 @@ pub fn find<C: Cluster>(cluster: &C, own: &str) -> Option<String> {
         .into_iter()
         .filter(|address| address != own)
         .find(|address| {
-            let status = ask(address).unwrap_or_default();
+            let answer = ask(&format!("http://{address}/v1/status"), ANSWER_MAX);
+            let status: Value =
+                serde_json::from_str(&answer.unwrap_or_default()).unwrap_or_default();
             status["pipeline"] == pipeline && status["instance"] == instance
         })
 }
 
-fn ask(address: &str) -> Option<Value> {
+/// The answer of a process, as it is.
+pub fn ask(url: &str, timeout: Duration) -> Result<String, ureq::Error> {
     let agent = ureq::Agent::config_builder()
-        .timeout_global(Some(ANSWER_MAX))
+        .timeout_global(Some(timeout))
         .build()
         .new_agent();
-    let mut answer = agent
-        .get(format!("http://{address}/v1/status"))
-        .call()
-        .ok()?;
-    serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()
+    agent.get(url).call()?.body_mut().read_to_string()
 }

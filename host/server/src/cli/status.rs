@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::supervisor::Failure;
+use crate::twin;
 
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
@@ -26,16 +27,7 @@ pub fn main(arguments: &Arguments) -> Result<(), Failure> {
         url: url.clone(),
         why,
     };
-    let agent = ureq::Agent::config_builder()
-        .timeout_global(Some(ANSWER_MAX))
-        .build()
-        .new_agent();
-    let mut answer = agent
-        .get(&url)
-        .call()
-        .map_err(|why| failed(why.to_string()))?;
-    let body = answer.body_mut().read_to_string();
-    let body = body.map_err(|why| failed(why.to_string()))?;
+    let body = twin::ask(&url, ANSWER_MAX).map_err(|why| failed(why.to_string()))?;
     if arguments.json {
         println!("{body}");
         return Ok(());

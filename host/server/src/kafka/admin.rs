@@ -121,7 +121,7 @@ impl Admin {
         Ok(None)
     }
 
-    fn watermarks(&self, topic: &str, partition: u32) -> Result<(i64, i64), AdminError> {
+    pub(super) fn watermarks(&self, topic: &str, partition: u32) -> Result<(i64, i64), AdminError> {
         let marks = self.reader.watermarks(topic, partition);
         marks.map_err(|code| AdminError::Refused(code.to_string()))
     }

@@ -313,14 +313,13 @@ impl Member for GroupConsumer {
         native.seek(&list)?;
         // What it had to say of these is lost, or was said already.
         let mut unsought = self.unsought.borrow_mut();
-        unsought.extend(offsets.iter().filter_map(|&(at, offset)| {
-            let partition = i32::try_from(at.partition).ok()?;
-            let name = self.topics[at.topic.0].as_str();
-            let why = || format!("it could not be read from offset {offset} on{GONE}");
-            let is_stopped = stopped
-                .iter()
-                .any(|(topic, number)| topic == name && *number == partition);
-            is_stopped.then(|| (at, why()))
+        let stopped = self.places(&stopped);
+        let stopped = offsets.iter().filter(|(at, _)| stopped.contains(at));
+        unsought.extend(stopped.map(|&(at, offset)| {
+            (
+                at,
+                format!("it could not be read from offset {offset} on{GONE}"),
+            )
         }));
         Ok(())
     }

@@ -51,9 +51,7 @@ impl Admin {
             if is_own(topic.name(), pipeline) {
                 let mut offsets = 0;
                 for partition in numbers() {
-                    let bounds = self.reader.watermarks(topic.name(), partition);
-                    let (start, end) =
-                        bounds.map_err(|code| AdminError::Refused(code.to_string()))?;
+                    let (start, end) = self.watermarks(topic.name(), partition)?;
                     offsets += end - start;
                 }
                 remains.topics.insert(topic.name().into(), (count, offsets));

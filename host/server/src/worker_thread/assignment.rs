@@ -3,7 +3,7 @@
 //! Invariant: map partitions are taken after the stable offsets of the inputs were read, and are in the directory until they are
 //! given up.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use millstream_engine::commit::token;
 use millstream_engine::pipeline::{Guarantee, MapId};
@@ -12,15 +12,12 @@ use millstream_engine::worker::{CommittedOffset, Event};
 
 use super::{Halt, Loop, WorkerError};
 use crate::awaited::Awaited;
-use crate::changelogs;
+use crate::changelogs::{self, PENDING_MAX};
 use crate::cluster::{Cluster, Member as _};
 use crate::directory::MapPlace;
 use crate::insist::insist;
 use crate::status::Phase;
 
-/// How long offsets may be pending before something other than an open transaction is to be feared. A predecessor's ends by its
-/// time-out, a minute after its last sign with usual intervals, and the broker's look every 10 s.
-const PENDING_MAX: Duration = Duration::from_secs(120);
 const HANGING: &str = "they have been pending for longer than a transaction may be open. A broker that was shut down in the wrong \
      moment may have lost its end: kafka-transactions.sh find-hanging finds it, in __consumer_offsets";
 
