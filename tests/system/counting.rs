@@ -2,6 +2,7 @@
 //! rest are in `chaos`.
 
 use rig::kafka::Kafka;
+use rig::proxy;
 
 use crate::stage::{
     DONE, Example, READY, Stage, committed, doubt_a_commit, epochs, lose_answers, wait,
@@ -33,5 +34,5 @@ fn counting_with_a_commit_left_in_doubt() {
 
 #[test]
 fn counting_when_the_answer_to_a_commit_is_lost() {
-    lose_answers(EXAMPLE);
+    lose_answers(EXAMPLE, proxy::END_TXN);
 }

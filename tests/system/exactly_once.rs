@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rig::kafka::Kafka;
 use rig::millstream;
+use rig::proxy;
 
 use crate::stage::{
     DONE, Example, PARTITIONS, Place, READY, Stage, asked, committed, doubt_a_commit, epochs,
@@ -129,7 +130,12 @@ fn exactly_once_with_a_commit_left_in_doubt() {
 
 #[test]
 fn exactly_once_when_the_answer_to_a_commit_is_lost() {
-    lose_answers(EXAMPLE);
+    lose_answers(EXAMPLE, proxy::END_TXN);
+}
+
+#[test]
+fn exactly_once_when_the_answer_to_offsets_is_lost() {
+    lose_answers(EXAMPLE, proxy::TXN_OFFSET_COMMIT);
 }
 
 /// SIGTERM keeps the seat: a process that comes back in time finds its partitions where they were. Drained, it leaves them to others at

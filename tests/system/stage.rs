@@ -455,19 +455,21 @@ pub fn doubt_a_commit(example: Example) {
     stage.judge(&[&life]);
 }
 
-/// The answer to the end of a transaction is lost: it was committed, and nobody here knows.
-pub fn lose_answers(example: Example) {
+/// The answers to some requests that close a transaction are lost: they were carried out, and nobody here knows. They are sent again, and a
+/// producer that has sent one twice is not used for another transaction.
+pub fn lose_answers(example: Example, api_key: i16) {
     let (kafka, proxy) = behind_proxy();
     let mut stage = Stage::fed(example, kafka);
     for n in [2, 5, 6, 9] {
-        proxy.on_nth(proxy::END_TXN, n, When::Answered, || Then::Cut);
+        proxy.on_nth(api_key, n, When::Answered, || Then::Cut);
     }
     let mut life = stage.spawn("a", "200ms");
     life.wait_ready(READY);
     stage.wait_done(&[&life]);
     assert!(
-        proxy.count(proxy::END_TXN) >= 9,
+        proxy.count(api_key) >= 9,
         "too few epochs for the test to mean anything"
     );
+    life.wait_line("committed after several tries", READY);
     stage.judge(&[&life]);
 }

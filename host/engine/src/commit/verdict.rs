@@ -13,11 +13,11 @@ pub enum Verdict {
     Fatal(String),
 }
 
-/// How often the request that ends the transaction left this process.
+/// How often the requests that close a transaction, the one that adds its offsets and the one that ends it, left this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sends {
     Once,
-    /// The broker may find another copy of it later, and take it for the end of the *next* transaction of the same producer
-    /// epoch: the producer has to be replaced.
+    /// The broker may find another copy of one later, and take it for the *next* transaction's of the same producer epoch: it would
+    /// end that one too early, or set its offsets back. The producer has to be replaced.
     Several,
 }

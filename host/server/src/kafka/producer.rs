@@ -43,8 +43,9 @@ const HUNG: Duration = Duration::from_secs(10);
 /// How long a send waits for room in the producer's queue, and a flush for deliveries.
 const ROOM_MAX: Duration = Duration::from_secs(30);
 
-/// The Kafka protocol's key of the request that ends a transaction.
+/// The Kafka protocol's keys of the requests that end a transaction, and add offsets to it.
 const END_TXN: i16 = 26;
+const TXN_OFFSET_COMMIT: i16 = 28;
 
 /// librdkafka's word for "the one that the key hashes to".
 const ANY_PARTITION: i32 = -1;
@@ -67,6 +68,8 @@ pub struct Producer {
 /// What librdkafka's callbacks write.
 #[derive(Debug, Default)]
 struct Shared {
+    /// In the open transaction.
+    offsets_sent: AtomicU32,
     ends_sent: AtomicU32,
     /// The first delivery that failed since the producer was made.
     failed: Mutex<Option<Failed>>,
@@ -189,8 +192,10 @@ impl Producer {
         None
     }
 
-    fn ends_sent(&self) -> u32 {
-        self.shared.ends_sent.load(Ordering::SeqCst)
+    fn sends(&self) -> Sends {
+        let counted = [&self.shared.offsets_sent, &self.shared.ends_sent];
+        let several = counted.iter().any(|sent| sent.load(Ordering::SeqCst) > 1);
+        if several { Sends::Several } else { Sends::Once }
     }
 
     fn begin_transaction(&self) -> Result<(), TransactionError> {
@@ -238,7 +243,9 @@ impl cluster::Producer for Producer {
     }
 
     fn begin(&self) -> Result<(), String> {
-        self.shared.ends_sent.store(0, Ordering::SeqCst);
+        for sent in [&self.shared.offsets_sent, &self.shared.ends_sent] {
+            sent.store(0, Ordering::SeqCst);
+        }
         self.begin_transaction().map_err(|error| error.to_string())
     }
 
@@ -332,8 +339,7 @@ impl cluster::Producer for Producer {
             || self.apart(asked, Asked::commit, look),
         );
         match ended {
-            Some(Ok(())) if self.ends_sent() > 1 => Verdict::Committed(Sends::Several),
-            Some(Ok(())) => Verdict::Committed(Sends::Once),
+            Some(Ok(())) => Verdict::Committed(self.sends()),
             Some(Err(error)) => verdict::judge(&error, Stage::End),
             None => Verdict::InDoubt(HUNG_WORDS.into()),
         }
@@ -544,10 +550,15 @@ extern "C" fn on_request_sent(
     _: usize,
     opaque: *mut c_void,
 ) -> sys::rd_kafka_resp_err_t {
-    if api_key == END_TXN {
-        // SAFETY: the pointer is `create`'s, to what lives longer than the client.
-        let shared = unsafe { &*opaque.cast::<Shared>() };
-        shared.ends_sent.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: the pointer is `create`'s, to what lives longer than the client.
+    let shared = unsafe { &*opaque.cast::<Shared>() };
+    let sent = match api_key {
+        END_TXN => Some(&shared.ends_sent),
+        TXN_OFFSET_COMMIT => Some(&shared.offsets_sent),
+        _ => None,
+    };
+    if let Some(sent) = sent {
+        sent.fetch_add(1, Ordering::SeqCst);
     }
     sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
 }
