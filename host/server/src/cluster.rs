@@ -273,6 +273,9 @@ pub enum InitError {
     /// The same call, made again, goes on where this one stopped.
     #[error("{0}")]
     Again(String),
+    /// What whoever had the seat before left open is being ended. Another producer may have the seat in a moment.
+    #[error("{0}")]
+    Ending(String),
     /// Another producer may succeed.
     #[error("{0}")]
     Failed(String),

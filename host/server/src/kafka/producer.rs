@@ -30,6 +30,9 @@ use crate::cluster::{self, InitError};
 /// the brokers are back.
 const SLICE: Duration = Duration::from_millis(500);
 
+/// How long an initialisation goes on before it is looked at what has been answered so far.
+const INIT_SLICE: Duration = Duration::from_millis(20);
+
 /// How long a commit takes before that is said, and between sayings.
 const LONG: Duration = Duration::from_secs(2);
 
@@ -225,21 +228,23 @@ impl cluster::Producer for Producer {
         // Where no connection is up, librdkafka looks for the coordinator in half a second, not now.
         // SAFETY: the client is alive.
         unsafe { metadata::reach(self.native, timeout) };
-        // SAFETY: the client is alive; the error object is taken over.
-        let result = unsafe {
-            let error = sys::rd_kafka_init_transactions(self.native, millis(timeout));
-            TransactionError::check(error)
-        };
-        result.map_err(|error| {
+        let until = Instant::now() + timeout;
+        loop {
+            // SAFETY: the client is alive; the error object is taken over.
+            let result = unsafe {
+                let error = sys::rd_kafka_init_transactions(self.native, millis(INIT_SLICE));
+                TransactionError::check(error)
+            };
+            let Err(error) = result else { return Ok(()) };
             let why = error.to_string();
-            if error.is_refused() {
-                InitError::Refused(why)
-            } else if error.retriable {
-                InitError::Again(why)
-            } else {
-                InitError::Failed(why)
-            }
-        })
+            return Err(match error.code {
+                _ if error.is_refused() => InitError::Refused(why),
+                Code::ConcurrentTransactions => InitError::Ending(why),
+                _ if !error.retriable => InitError::Failed(why),
+                _ if Instant::now() < until => continue,
+                _ => InitError::Again(why),
+            });
+        }
     }
 
     fn begin(&self) -> Result<(), String> {
