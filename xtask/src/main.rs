@@ -91,6 +91,12 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Commits and throughput beside snapshots of a map of a million keys, and without.
+    BenchSnapshots {
+        /// Passed on: see `cargo xtask bench-snapshots --help` at the end of `--`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// A map partition of a million entries: memory, folds, searches.
     BenchMaps,
 }
@@ -147,6 +153,7 @@ fn run_verb(verb: Verb) -> Result<()> {
             setup::load(&root)?;
             bench(&root, "bench-queries", &rest)
         }
+        Verb::BenchSnapshots { rest } => bench(&root, "bench-snapshots", &rest),
         Verb::BenchMaps => {
             setup::compilers(&root)?;
             build(&root)?;

@@ -2,6 +2,9 @@
 //!
 //! CPU time is what the figures rest on: it hardly depends on what else the machine does.
 
+pub mod replay;
+pub mod stream;
+
 use std::process::Child;
 use std::time::{Duration, Instant};
 

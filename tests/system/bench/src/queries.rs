@@ -1,29 +1,16 @@
 //! Point queries beside the stream, asked by `wrk`: how fast and how soon they are answered while events come in at a given rate,
 //! and what they cost a stream that goes as fast as it can. The broker, the writer of the events and `wrk` are on the machine too.
 
-mod replay;
-
-use std::fs::File;
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use millstream_bench::{Figures, INPUT, PARTITIONS};
-use rig::folder::Folder;
-use rig::judge;
-use rig::kafka::Kafka;
-use rig::ports;
+use millstream_bench::Figures;
+use millstream_bench::replay::Writer;
+use millstream_bench::stream::{Binaries, Server, Stream};
 use serde_json::Value;
 
-use crate::replay::Writer;
-
-const OUTPUT: &str = "adults";
-/// A process is given so long to catch up and serve.
-const READY_MAX: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(100);
 /// Events come in for so long before they count.
 const SETTLED: Duration = Duration::from_secs(3);
 
@@ -61,11 +48,8 @@ struct Arguments {
     /// Runs with and without queries.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    #[arg(long)]
-    binaries: PathBuf,
-    /// The component of examples/01-materialize-users.
-    #[arg(long)]
-    plugin: PathBuf,
+    #[command(flatten)]
+    binaries: Binaries,
 }
 
 /// Connections, and what each waits before it asks again.
@@ -102,29 +86,13 @@ enum Asked {
 
 struct Bench {
     arguments: Arguments,
-    kafka: Kafka,
-    folder: Folder,
-    /// Events written so far.
-    written: u64,
-}
-
-struct Server {
-    child: Child,
-    address: String,
-    group: String,
+    stream: Stream,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let kafka = Kafka::start();
-    kafka.topic(INPUT, PARTITIONS, &[]);
-    kafka.topic(OUTPUT, PARTITIONS, &[]);
-    let mut bench = Bench {
-        arguments,
-        kafka,
-        folder: Folder::new("bench-queries"),
-        written: 0,
-    };
+    let stream = Stream::new(&arguments.binaries, arguments.ids);
+    let mut bench = Bench { arguments, stream };
     bench.answers()?;
     bench.cost()
 }
@@ -132,9 +100,9 @@ fn main() -> Result<()> {
 impl Bench {
     /// How fast and how soon, without events and while they come in.
     fn answers(&mut self) -> Result<()> {
-        self.write(2 * self.arguments.ids);
-        let server = self.start("answers", "1s")?;
-        self.wait_committed(&server)?;
+        self.stream.write(2 * self.arguments.ids);
+        let server = self.stream.start("answers", "1s", &[])?;
+        self.stream.wait_committed(&server)?;
         let Arguments {
             ids, rate, seconds, ..
         } = self.arguments;
@@ -146,24 +114,24 @@ impl Bench {
         for load in [HEAVY, UNBOUNDED] {
             self.ask(&server, load, Asked::Entries)?;
         }
-        let writer = Writer::start(&self.kafka.direct(), rate, seconds)?;
+        let writer = Writer::start(&self.stream.kafka.direct(), rate, seconds)?;
         std::thread::sleep(SETTLED);
         for load in [HEAVY, UNBOUNDED] {
             self.ask(&server, load, Asked::Livez)?;
             self.ask(&server, load, Asked::Entries)?;
         }
-        self.written += writer.end()?;
+        self.stream.written += writer.end()?;
         server.end()
     }
 
     /// What a thousand queries a second cost a stream that has all the work it wants.
     fn cost(&mut self) -> Result<()> {
         let records = self.arguments.records;
-        let more = records.saturating_sub(self.written);
-        self.write(more);
+        let more = records.saturating_sub(self.stream.written);
+        self.stream.write(more);
         println!(
             "\nthe stream, {} events, as fast as it goes\n",
-            self.written
+            self.stream.written
         );
         millstream_bench::print_head();
         let mut figures = [Vec::new(), Vec::new()];
@@ -183,14 +151,14 @@ impl Bench {
     }
 
     fn run(&self, group: &str, asked: bool) -> Result<Figures> {
-        let mut server = self.start(group, "500ms")?;
+        let mut server = self.stream.start(group, "500ms", &[])?;
         let mut wrk = None;
         if asked {
             let minutes = Duration::from_secs(300);
             wrk = Some(self.wrk(&server, LIGHT, Asked::Entries, minutes)?.spawn()?);
         }
-        let figures =
-            millstream_bench::measure(&self.kafka, &mut server.child, group, self.written);
+        let (kafka, written) = (&self.stream.kafka, self.stream.written);
+        let figures = millstream_bench::measure(kafka, &mut server.child, group, written);
         if let Some(mut wrk) = wrk {
             wrk.kill()?;
             wrk.wait()?;
@@ -199,71 +167,9 @@ impl Bench {
         figures
     }
 
-    /// Writes the next so many events.
-    fn write(&mut self, events: u64) {
-        let [text, ids, from] =
-            [events, self.arguments.ids, self.written].map(|number| number.to_string());
-        let direct = self.kafka.direct();
-        let words = [
-            "generate", &direct, INPUT, &text, &ids, "0", "--from", &from,
-        ];
-        judge::run(&words);
-        self.written += events;
-    }
-
-    fn start(&self, group: &str, interval: &str) -> Result<Server> {
-        let plugin = self.arguments.plugin.display();
-        let pipeline = format!(
-            r#"name = "{group}"
-kafka.bootstrap.servers = "{}"
-checkpoint = {{ guarantee = "exactly-once", interval = "{interval}" }}
-sources.events.topics = ["{INPUT}"]
-plugins.users.path = "{plugin}"
-steps.parse = {{ inputs = ["events"], plugin = "users", config = {{ min_age = 18 }}, on-error = "skip" }}
-maps.users = {{}}
-sinks.users = {{ inputs = ["parse"], map = "users" }}
-sinks.adults = {{ inputs = ["parse"], topic = "{OUTPUT}" }}
-"#,
-            self.kafka.direct()
-        );
-        let pipeline = self.folder.write(&format!("{group}.toml"), &pipeline);
-        let log = File::create(self.folder.join(&format!("{group}.log")))?;
-        let address = format!("127.0.0.1:{}", ports::free(&[0]));
-        let child = Command::new(self.arguments.binaries.join("millstream"))
-            .arg("run")
-            .arg(pipeline)
-            .args(["--http", &address])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("millstream can't be started; build first")?;
-        let server = Server {
-            child,
-            address,
-            group: group.to_owned(),
-        };
-        let began = Instant::now();
-        while TcpStream::connect(&server.address).is_err() {
-            ensure!(began.elapsed() < READY_MAX, "it does not listen");
-            std::thread::sleep(POLL);
-        }
-        Ok(server)
-    }
-
-    fn wait_committed(&self, server: &Server) -> Result<()> {
-        let watcher = millstream_bench::watcher(&self.kafka, &server.group)?;
-        let began = Instant::now();
-        while millstream_bench::committed(&watcher)? < self.written {
-            ensure!(began.elapsed() < READY_MAX, "it does not catch up");
-            std::thread::sleep(POLL);
-        }
-        Ok(())
-    }
-
     fn ask(&self, server: &Server, load: Load, asked: Asked) -> Result<()> {
         let time = Duration::from_secs(self.arguments.seconds);
-        let watcher = millstream_bench::watcher(&self.kafka, &server.group)?;
+        let watcher = millstream_bench::watcher(&self.stream.kafka, &server.group)?;
         let (before, began) = (millstream_bench::committed(&watcher)?, Instant::now());
         let cpu = millstream_bench::cpu_seconds(server.child.id())?;
         let output = self.wrk(server, load, asked, time)?.output()?;
@@ -306,6 +212,7 @@ sinks.adults = {{ inputs = ["parse"], topic = "{OUTPUT}" }}
             script += &format!("delay = function() return {} end\n", load.delay_ms);
         }
         let script = self
+            .stream
             .folder
             .write(&format!("{}.lua", load.delay_ms), &script);
         let mut command = Command::new("wrk");
@@ -319,13 +226,5 @@ sinks.adults = {{ inputs = ["parse"], topic = "{OUTPUT}" }}
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         Ok(command)
-    }
-}
-
-impl Server {
-    fn end(mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
     }
 }

@@ -6,18 +6,20 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use millstream_bench::{INPUT, PARTITIONS};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Message as _, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::{INPUT, PARTITIONS};
+
 /// Events that are written over and over.
 const EVENTS: usize = 200_000;
 const TURN: Duration = Duration::from_millis(10);
 const FLUSH_MAX: Duration = Duration::from_secs(30);
 
+#[derive(Debug)]
 pub struct Writer {
     thread: JoinHandle<Result<u64>>,
     end: Arc<AtomicBool>,
