@@ -126,6 +126,17 @@ pub struct Sink {
     pub on_error: OnError,
 }
 
+impl Sink {
+    /// As people know it: what the pipeline file calls a stream is one here too.
+    pub fn describe(&self) -> String {
+        let kind = match self.target {
+            Target::Topic(_) | Target::Map(_) => "sink",
+            Target::Stream(_) => "stream",
+        };
+        format!("{kind} \"{}\"", self.name)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Topic(String),

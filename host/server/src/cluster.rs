@@ -379,6 +379,8 @@ pub struct TopicFacts {
     pub cleanup_policy: String,
     /// `delete.retention.ms`: how long a compacted topic still tells of removed keys.
     pub delete_retention: Duration,
+    /// Settings by which records are deleted that nobody may have read yet, as `name=value`; for topics that are not compacted.
+    pub retention: Vec<String>,
 }
 
 impl TopicFacts {

@@ -102,13 +102,11 @@ pub fn check(
     }
     for (id, topic) in pipeline.topics.iter().enumerate() {
         let facts = facts.get(&topic.topic);
-        if pipeline.is_stream(TopicId(id)) && facts.is_some_and(TopicFacts::is_compacted) {
-            let message = format!(
-                "topic \"{}\" is compacted: records would be lost",
-                topic.topic
-            );
+        let facts = facts.filter(|_| pipeline.is_stream(TopicId(id)));
+        if let Some((why, repair)) = facts.and_then(unfit_stream) {
+            let message = format!("topic \"{}\" {why}", topic.topic);
             let problem = config.topic_problem(TopicId(id), message);
-            problems.push(problem.with_hint("set its cleanup.policy to delete"));
+            problems.push(problem.with_hint(repair));
         }
     }
     if let Some(problems) = Problems::from_list(problems) {
@@ -221,6 +219,21 @@ fn unfit_tables(
         }
     }
     problems
+}
+
+/// Why an existing topic can't be a stream's, and what to do.
+fn unfit_stream(facts: &TopicFacts) -> Option<(String, &'static str)> {
+    if facts.is_compacted() {
+        let why = "is compacted: records would be lost";
+        return Some((why.into(), "set its cleanup.policy to delete"));
+    }
+    (!facts.retention.is_empty()).then(|| {
+        let limits = facts.retention.join(" and ");
+        let why = format!("has {limits}: records that wait to be read would be lost");
+        let repair =
+            "set both to -1: what has been read is deleted by the pipeline, whatever its age";
+        (why, repair)
+    })
 }
 
 /// Why an existing topic can't be the changelog of a map.

@@ -347,7 +347,7 @@ impl<'a> Graph<'a> {
             }
         });
         if let Some((row, why)) = first {
-            let at = format!("sink \"{}\"", sink.name);
+            let at = sink.describe();
             self.fail(row as usize, at, why, OnError::Fail);
         }
     }
@@ -424,7 +424,7 @@ impl<'a> Graph<'a> {
         });
         result.map_err(Broken::Output)?;
         for (row, why) in refused {
-            let at = format!("sink \"{}\"", sink.name);
+            let at = sink.describe();
             self.fail(row as usize, at, why, sink.on_error);
         }
         Ok(sent)

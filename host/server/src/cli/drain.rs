@@ -96,7 +96,10 @@ fn find_process(
                 ));
             }
             Holder::None | Holder::Drained => {
-                return Ok(Err("no such process runs on this host".into()));
+                return Ok(Err(
+                    "no such process runs on this host. One that was started with another --instance or --bootstrap is found with the same"
+                        .into(),
+                ));
             }
         };
         let id = i32::try_from(pid).ok().and_then(Pid::from_raw);

@@ -88,6 +88,12 @@ pub fn main(command: Command) -> Result<(), Failure> {
     };
     let config = read(&arguments.pipeline, &overrides, &runtime()?)?;
     let folder = arguments.place.folder();
+    if arguments.place.state_dir.is_some() && !folder.is_dir() {
+        return Err(Failure::CommandLine(format!(
+            "--state-dir: {} is no folder",
+            folder.display()
+        )));
+    }
     let found = report::look(&folder, &config.pipeline.name);
     let found = found.map_err(|source| Failure::System {
         what: folder.display().to_string(),

@@ -45,6 +45,7 @@ impl cluster::Admin for Admin {
             }
             .into(),
             delete_retention: Duration::ZERO,
+            retention: Vec::new(),
         };
         Ok(self.shared.ask(|broker| {
             let known = broker.topics().filter(|(name, ..)| wanted.contains(name));

@@ -25,6 +25,9 @@ const CONNECT_TRY: Duration = Duration::from_secs(1);
 /// A topic's `delete.retention.ms` where nobody set it.
 const DELETE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
+/// No limit, as a topic's settings have it.
+const UNLIMITED: &str = "-1";
+
 /// The longest pause between two tries to reach the cluster.
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
@@ -69,6 +72,7 @@ impl Admin {
             record_bytes_max: 1_048_588,
             cleanup_policy: "delete".into(),
             delete_retention: DELETE_RETENTION,
+            retention: Vec::new(),
         };
         for answer in answers {
             let resource =
@@ -83,6 +87,11 @@ impl Admin {
                         facts.record_bytes_max = value.parse().unwrap_or(facts.record_bytes_max);
                     }
                     ("cleanup.policy", Some(value)) => facts.cleanup_policy = value,
+                    (name @ ("retention.ms" | "retention.bytes"), Some(value))
+                        if value != UNLIMITED =>
+                    {
+                        facts.retention.push(format!("{name}={value}"));
+                    }
                     ("delete.retention.ms", Some(value)) => {
                         let millis = value.parse().map(Duration::from_millis);
                         facts.delete_retention = millis.unwrap_or(DELETE_RETENTION);
@@ -249,8 +258,8 @@ impl cluster::Admin for Admin {
             Upkeep::Compacted => topic.set("cleanup.policy", "compact"),
             Upkeep::Purged => topic
                 .set("cleanup.policy", "delete")
-                .set("retention.ms", "-1")
-                .set("retention.bytes", "-1"),
+                .set("retention.ms", UNLIMITED)
+                .set("retention.bytes", UNLIMITED),
         };
         let made = self
             .runtime

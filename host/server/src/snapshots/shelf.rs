@@ -97,15 +97,22 @@ impl Shelf {
         })
     }
 
-    /// Removes what nobody needs: all but the newest snapshots, those that were not begun between these times (in the future, where
-    /// the clock was set back), and drafts of dead processes.
+    /// Removes what nobody needs: all but the newest snapshots, those that were begun before these times, and drafts of dead processes.
+    /// One that was begun after them (a clock was set back, or somebody renamed it) is set aside.
     pub fn sweep(&self, usable: RangeInclusive<i64>) -> io::Result<()> {
-        let (usable, useless): (Vec<Named>, Vec<Named>) = self
-            .files()?
-            .into_iter()
-            .partition(|file| usable.contains(&file.begun));
-        for old in useless.iter().chain(usable.iter().skip(KEPT)) {
-            remove(&old.path)?;
+        let files = self.files()?;
+        for file in files.iter().filter(|file| file.begun > *usable.end()) {
+            let aside = self.set_aside(&file.path)?;
+            tracing::warn!(
+                "{} is dated in the future: it is not used, and set aside as {}",
+                file.path.display(),
+                aside.display()
+            );
+        }
+        let old = files.iter().filter(|file| file.begun < *usable.start());
+        let usable = files.iter().filter(|file| usable.contains(&file.begun));
+        for useless in old.chain(usable.skip(KEPT)) {
+            remove(&useless.path)?;
         }
         let is_draft = |path: &PathBuf| path.extension().is_some_and(|found| found == DRAFT);
         for path in self.paths()?.into_iter().filter(is_draft) {
