@@ -283,6 +283,51 @@ fn broker_crashes(brokers: u16) {
     finish(&mut stage, &lives);
 }
 
+/// The only broker stands still for longer than sessions last, while members leave, die and come: what clients wait for may never be
+/// answered, and what was given up on may be answered after all.
+#[test]
+fn chaos_of_a_broker_that_stands_still() {
+    const STILL: Duration = Duration::from_secs(25);
+    let mut dice = dice();
+    let mut stage = stage(Example::Orders, Kafka::start());
+    stage.workers = 2;
+    let names = ["a", "b"];
+    let mut lives: Vec<Millstream> = names.iter().map(|name| start(&mut stage, name)).collect();
+    let file = stage.folder.join("pipeline.toml").display().to_string();
+    let mut back = Timings::default();
+    for round in 0..rounds() {
+        // One is in the middle of leaving as the broker stops, another is killed and started again meanwhile.
+        let [leaver, victim] = if dice.one_in(2) { [0, 1] } else { [1, 0] };
+        let drain = || millstream::run(&["drain", &file, "--instance", names[leaver]]);
+        let output = std::thread::scope(|scope| {
+            let drained = scope.spawn(drain);
+            std::thread::sleep(Duration::from_millis(dice.between(0, 400)));
+            stage.kafka.freeze();
+            std::thread::sleep(Duration::from_millis(dice.between(0, 12_000)));
+            lives[victim].kill();
+            lives[victim] = stage.spawn(names[victim], INTERVAL);
+            std::thread::sleep(STILL - Duration::from_secs(12));
+            stage.kafka.thaw();
+            drained.join().expect("drain ends")
+        });
+        let thawed = Instant::now();
+        println!("round {round}: {}", String::from_utf8_lossy(&output.stderr));
+        lives[leaver].wait_exit(READY);
+        lives[leaver] = start(&mut stage, names[leaver]);
+        wait_epochs(&lives);
+        back.add(thawed.elapsed());
+        for life in &mut lives {
+            assert_eq!(
+                life.exited(),
+                None,
+                "a broker that stands still ends nothing"
+            );
+        }
+    }
+    back.print(BROKER_BACK);
+    finish(&mut stage, &lives);
+}
+
 /// Waits until each process has committed an epoch that was not on its way when this began.
 fn wait_epochs(lives: &[Millstream]) {
     std::thread::sleep(Duration::from_millis(300));

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use rig::http::Answer;
 use rig::millstream::Millstream;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::openapi::Document;
 use crate::queries::{READY, USERS, Users, all, json_of, user};
 
 const PARTITIONS: u64 = 4;
+const INSTANCE: &str = "millstream-instance";
 /// Entries that make restoring take a while.
 const FILLER: usize = 400_000;
 const ABSENT: u32 = 30;
@@ -102,10 +103,7 @@ fn check_entries(
                 assert_eq!(json_of(&answer), user(id));
                 assert!(answer.header("millstream-partition").is_some());
                 assert!(answer.header("millstream-offset").is_some());
-                answer
-                    .header("millstream-instance")
-                    .expect("an instance")
-                    .to_owned()
+                answer.header(INSTANCE).expect("an instance").to_owned()
             })
             .collect();
         assert_eq!(instances.len(), 1, "{path} was answered by {instances:?}");
@@ -245,6 +243,63 @@ fn ask_until_all_is_well(
             "not all are answered: {reasons:#?}"
         );
     }
+}
+
+/// An owner that stood still for longer than its session has lost its partitions, and can't know. What it is asked meanwhile waits in the
+/// kernel, and is answered the moment it goes on.
+#[test]
+fn an_owner_that_was_frozen_past_its_session_answers_nothing_old() {
+    let users = Users::new("frozen");
+    let write = |since: &str| {
+        let lines = (0..USERS).map(|id| format!("user-{id}\t{}\n", age(id, since)));
+        users.write(&lines.collect::<String>());
+    };
+    write("before");
+    let mut lives = ["a", "b"].map(|instance| users.run(instance));
+    let path = |id: u32| format!("{}/user-{id}", users.entries());
+    for id in 0..USERS {
+        lives[1].wait_get(&path(id), READY, |answer| answer.status == 200);
+    }
+    let is_frozens = |id: &u32| lives[0].get(&path(*id)).header(INSTANCE) == Some("a");
+    let keys: Vec<u32> = (0..USERS).filter(is_frozens).take(30).collect();
+    assert!(!keys.is_empty());
+
+    let [frozen, other] = &mut lives;
+    frozen.process().freeze();
+    write("after");
+    for &id in &keys {
+        other.wait_get(&path(id), FAILOVER, |answer| {
+            answer.status == 200 && json_of(answer) == age(id, "after")
+        });
+    }
+    let address = frozen.http_address();
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let ask = |id: &u32| {
+            let path = path(*id);
+            scope.spawn(move || rig::http::get(address, &path).expect("an answer"))
+        };
+        let askers: Vec<_> = keys.iter().map(ask).collect();
+        std::thread::sleep(Duration::from_millis(500));
+        frozen.process().thaw();
+        let answers = askers.into_iter();
+        answers.map(|asker| asker.join().expect("asked")).collect()
+    });
+    for (id, answer) in keys.iter().zip(&answers) {
+        match answer.status {
+            200 => assert_eq!(json_of(answer), age(*id, "after"), "{answer:?}"),
+            _ => drop(reason(answer)),
+        }
+    }
+    for &id in &keys {
+        frozen.wait_get(&path(id), READY, |answer| {
+            answer.status == 200 && json_of(answer) == age(id, "after")
+        });
+    }
+    assert!(lives.iter_mut().all(|life| life.terminate(READY).success()));
+}
+
+fn age(id: u32, since: &str) -> Value {
+    json!({ "id": id, "since": since })
 }
 
 /// Of an answer that must be a 503; numbers that change are left out.

@@ -168,6 +168,8 @@ pub struct Stage {
     pub folder: Folder,
     /// How many copies of each map partition other processes keep.
     pub standby: u32,
+    /// Of each instance.
+    pub workers: u32,
     feed: Option<Feed>,
     lives: u32,
     /// Where the instances have their HTTP: one that comes back is to be found where it was.
@@ -219,6 +221,7 @@ impl Stage {
             sent,
             folder,
             standby: 0,
+            workers: 1,
             feed: None,
             lives: 0,
             ports: BTreeMap::new(),
@@ -279,6 +282,8 @@ impl Stage {
                 instance,
                 "--http",
                 &format!("127.0.0.1:{port}"),
+                "--workers",
+                &self.workers.to_string(),
             ],
         )
     }

@@ -75,7 +75,7 @@ enum Verb {
         /// Draws what an earlier run drew; it prints its own.
         #[arg(long)]
         seed: Option<u64>,
-        /// Of the runs, those with this in their name: kills_while_users, kills_while_orders, scaling, rolling, only_broker, three_brokers.
+        /// Of the runs, those with this in their name: kills_while_users, kills_while_orders, scaling, rolling, only_broker, three_brokers, stands_still.
         #[arg(long, default_value = "")]
         only: String,
     },

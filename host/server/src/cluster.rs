@@ -149,6 +149,9 @@ pub trait Member {
     /// Returns whether that was so; nothing may be committed then.
     fn look_after_seat(&self) -> bool;
 
+    /// Has the client look now whether its session is over: after a standstill of the process it may not have noticed.
+    fn look_at_session(&self);
+
     /// Goes back to these offsets. What was fetched before does not come any more; what was paused is read again.
     fn seek(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), String>;
 

@@ -20,7 +20,7 @@ use crate::changelogs::Changelogs;
 use crate::cluster::{
     Cluster, Consumable as _, ConsumeError, Consumed, Member, Producer as _, Reader, Rebalance,
 };
-use crate::directory::Directory;
+use crate::directory::{Directory, Holder};
 use crate::failure_log::FailureLog;
 use crate::insist::{Stopping, insist};
 use crate::map_memory::MapMemory;
@@ -40,6 +40,9 @@ use succession::Succession;
 
 /// How long a worker waits for records with nothing else to do: how late a tick may come, or a changed map entry be seen.
 const IDLE: Duration = Duration::from_millis(5);
+
+/// After how long without a look at its seat a worker doesn't take the client's word for it that it is still its own.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// How much longer each failed epoch in a row waits before it is run again, and up to how many.
 const FAILURE_PAUSE: Duration = Duration::from_millis(200);
@@ -115,6 +118,7 @@ struct Loop<C: Cluster> {
     engine: Worker,
     consumer: C::Member,
     changelogs: Option<Changelogs<C::Reader>>,
+    holder: Holder,
     /// None where nothing is assigned, or no step reads tables.
     awaited: Option<Awaited>,
     running: Running<C>,
@@ -128,7 +132,7 @@ struct Loop<C: Cluster> {
 impl<C: Cluster> Drop for Loop<C> {
     fn drop(&mut self) {
         if let Some(changelogs) = &self.changelogs {
-            self.seat.directory.remove(changelogs.held());
+            self.holder.remove(changelogs.held());
         }
     }
 }
@@ -166,6 +170,7 @@ impl<C: Cluster> Loop<C> {
                     .with_standbys(&seat.standbys)
                     .with_ledger(&seat.setup.ledger, &seat.setup.pipeline)
             }),
+            holder: Holder::new(&seat.directory),
             awaited: None,
             running,
             began: Instant::now(),
@@ -186,7 +191,7 @@ impl<C: Cluster> Loop<C> {
         }
         if let Some(changelogs) = &self.changelogs {
             // Others change these partitions from now on.
-            self.seat.directory.remove(changelogs.held());
+            self.holder.remove(changelogs.held());
         }
         match (self.consumer.leave(), ended) {
             (Err(why), Ok(()) | Err(Halt::Stopped)) => {
@@ -218,6 +223,7 @@ impl<C: Cluster> Loop<C> {
                 Rebalance::Lost => Event::Lost,
             })?;
         }
+        beat(&self.consumer, &self.holder);
         let now = self.began.elapsed();
         if idle || self.engine.is_due(now) {
             self.run_waiting()?;
@@ -435,7 +441,7 @@ impl<C: Cluster> Loop<C> {
 
     /// To be called twice a second by what keeps this thread from polling.
     fn look_after_seat(&self) {
-        look_after_seat(&self.consumer, &self.changelogs, &self.seat.directory);
+        look_after_seat(&self.consumer, &self.changelogs, &self.holder);
     }
 
     fn commit(&mut self) -> Verdict {
@@ -504,7 +510,7 @@ impl<C: Cluster> Loop<C> {
     /// Errors are reasons to abort: nobody has asked for the transaction's end.
     fn try_commit(&mut self) -> Result<Verdict, String> {
         self.running.send_changes(&self.engine)?;
-        let is_lost = || is_lost(&self.consumer, &self.changelogs, &self.seat.directory);
+        let is_lost = || is_lost(&self.consumer, &self.changelogs, &self.holder);
         if let Err(why) = self.running.producer().flush(&is_lost) {
             let refusal = self.running.producer().refusal();
             return Ok(refusal.map_or(Verdict::Aborted(why), Verdict::Fatal));
@@ -541,13 +547,24 @@ impl<C: Cluster> Loop<C> {
 fn look_after_seat<M: Member, R: Reader>(
     member: &M,
     changelogs: &Option<Changelogs<R>>,
-    directory: &Directory,
+    holder: &Holder,
 ) {
     if member.look_after_seat()
         && let Some(changelogs) = changelogs
     {
         // Somebody else may be changing these partitions already.
-        directory.remove(changelogs.held());
+        holder.remove(changelogs.held());
+    }
+    beat(member, holder);
+}
+
+/// Queries are answered from what the worker holds, for as long as this is called.
+fn beat<M: Member>(member: &M, holder: &Holder) {
+    if holder.age() > STANDSTILL {
+        member.look_at_session();
+    }
+    if !member.is_lost() {
+        holder.beat();
     }
 }
 
@@ -555,8 +572,8 @@ fn look_after_seat<M: Member, R: Reader>(
 fn is_lost<M: Member, R: Reader>(
     member: &M,
     changelogs: &Option<Changelogs<R>>,
-    directory: &Directory,
+    holder: &Holder,
 ) -> bool {
-    look_after_seat(member, changelogs, directory);
+    look_after_seat(member, changelogs, holder);
     member.is_lost()
 }

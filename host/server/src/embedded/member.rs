@@ -282,6 +282,9 @@ impl cluster::Member for Member {
         false
     }
 
+    /// There is no client between this and the group.
+    fn look_at_session(&self) {}
+
     fn seek(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), String> {
         for place in self.places.borrow_mut().iter_mut() {
             if let Some((_, offset)) = offsets.iter().find(|(at, _)| *at == place.at) {

@@ -18,7 +18,7 @@ use crate::cluster::{AdminError, Cluster, Group, GroupMember};
 pub const REQUEST_MAX: Duration = Duration::from_secs(5);
 
 /// How long the group waits for a silent member before it gives its partitions to others.
-const SESSION: Duration = Duration::from_secs(8);
+pub const SESSION: Duration = Duration::from_secs(8);
 /// How late a member may hear that another has come or gone.
 const HEARTBEAT: Duration = Duration::from_millis(300);
 

@@ -11,10 +11,9 @@ use millstream_engine::pipeline::TopicId;
 use millstream_engine::task::TopicPartition;
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
-use rdkafka::config::ClientConfig;
 use rdkafka_sys::RDKafkaErrorCode as Code;
 
-use super::client::Clients;
+use super::client::{Clients, SESSION};
 use super::native::{
     ErrorRef, GroupMetadata, NativeConsumer, Noted, Polled, RecordRef, TopicHandle, list,
 };
@@ -30,6 +29,10 @@ pub struct Commit {
 /// How long after a session has timed out here a fencing may be by our own requests.
 const OWN_FENCING: Duration = Duration::from_secs(120);
 
+/// How long the group's offer is waited for before another client looks whether the group has settled without this one, and how often.
+const OFFER_MAX: Duration = Duration::from_secs(20);
+const OFFER_LOOK: Duration = Duration::from_secs(5);
+
 /// How long coming back into a seat may take; a rebalance may be under way.
 const RETURNING_MAX: Duration = Duration::from_secs(20);
 
@@ -44,9 +47,34 @@ const STARTED_WITHIN: Duration = Duration::from_secs(3);
 const GONE: &str = ": what was there is deleted. With the pipeline ended, set the group's offset to one that there is, with \
      kafka-consumer-groups.sh --reset-offsets, and start it again";
 
+/// What the group and this member owe each other.
+///
+/// ```text
+///   Outside ── the group offers partitions ──▶ Offered ── assign ──▶ Holding ── unassign ──▶ Outside
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// An offer is to come, since then.
+    Outside {
+        since: Instant,
+    },
+    /// The worker has still to answer.
+    Offered,
+    Holding,
+}
+
+/// Looks of another client at the group, while this one waits for its offer.
+#[derive(Clone, Copy, Debug)]
+struct Looks {
+    due: Instant,
+    /// The last one found that the group waits for nobody.
+    settled: bool,
+}
+
 #[derive(Debug)]
 pub struct GroupConsumer {
-    config: ClientConfig,
+    clients: Clients,
+    worker: u32,
     native: RefCell<NativeConsumer>,
     /// By `TopicId`.
     topics: Vec<String>,
@@ -56,10 +84,12 @@ pub struct GroupConsumer {
     abandoned: Cell<bool>,
     /// When the session was seen to have timed out, unless the client was renewed for it.
     lost: Cell<Option<Instant>>,
-    /// Something was assigned, and has not been given up.
-    holds: Cell<bool>,
-    /// The client was replaced while something was held: the worker has still to be told that that is lost.
+    standing: Cell<Standing>,
+    looks: Cell<Looks>,
+    /// The client was replaced while something was held, or offered: the worker has still to be told that that is lost.
     renewed: Cell<bool>,
+    /// The client was asked last for committed offsets in vain: another one is asked next.
+    ask_another: Cell<bool>,
     /// Partitions that are not read on, since there is nothing where they were to be; with why. The worker has still to be told.
     unsought: RefCell<Vec<(TopicPartition, String)>>,
 }
@@ -68,16 +98,22 @@ impl GroupConsumer {
     /// Joins the group in the seat of a worker.
     pub fn join(clients: &Clients, worker: u32, topics: &[String]) -> Result<Self, String> {
         let is_outdated = is_outdated(clients, worker);
-        let config = clients.member_config(worker);
+        let now = Instant::now();
         let mut member = Self {
-            native: RefCell::new(subscribed(&config, topics)?),
-            config,
+            native: RefCell::new(subscribed(clients, worker, topics)?),
+            clients: clients.clone(),
+            worker,
             topics: topics.to_vec(),
             seen: Vec::new(),
             abandoned: Cell::new(false),
             lost: Cell::new(None),
-            holds: Cell::new(false),
+            standing: Cell::new(Standing::Outside { since: now }),
+            looks: Cell::new(Looks {
+                due: now + OFFER_MAX,
+                settled: false,
+            }),
             renewed: Cell::new(false),
+            ask_another: Cell::new(false),
             unsought: RefCell::default(),
         };
         if is_outdated {
@@ -115,30 +151,70 @@ impl GroupConsumer {
         self.native.borrow()
     }
 
-    /// Whether the group took us for an impostor of ourselves. After a session has timed out librdkafka asks to join again and again;
-    /// brokers that were away, or stood still, answer all of it once they are back, and each answer fences the one before.
+    /// Whether the group took us for an impostor of ourselves. After a session has timed out, or while a join is not answered, librdkafka
+    /// asks to join again and again; brokers that were away, or stood still, answer all of it once they are back, and each answer fences
+    /// the one before.
     fn is_fenced_by_itself(&self) -> bool {
         let recent = |lost: Instant| lost.elapsed() < OWN_FENCING;
+        let is_waiting = match self.standing.get() {
+            Standing::Outside { since } => since.elapsed() > SESSION,
+            Standing::Offered | Standing::Holding => false,
+        };
         self.native().fatal_error() == Some(Code::FencedInstanceId)
-            && self.lost.get().is_some_and(recent)
+            && (is_waiting || self.lost.get().is_some_and(recent))
     }
 
-    /// Makes another client, once for each session that timed out. Should the seat be another process's after all, it is that one which
-    /// is fenced now, and it ends: its session has not timed out.
+    /// Makes another client where this one was fenced by itself: once for each session that timed out, and for each join that was not
+    /// answered for as long. Should the seat be another process's after all, it is that one which is fenced now, and it ends: its session
+    /// has not timed out.
     fn renew(&self) {
         if !self.is_fenced_by_itself() {
             return;
         }
         tracing::warn!(target: "millstream::kafka", "fenced by our own requests to join: joining with a new client");
         self.lost.set(None);
-        match subscribed(&self.config, &self.topics) {
-            Ok(native) => {
-                drop(self.native.replace(native));
-                self.abandoned.set(false);
-                self.renewed.set(self.holds.get());
+        self.replace();
+    }
+
+    /// The worker is told that what the old client held, or was offered, is lost.
+    fn replace(&self) {
+        let native = match subscribed(&self.clients, self.worker, &self.topics) {
+            Ok(native) => native,
+            Err(why) => {
+                tracing::error!(target: "millstream::kafka", "no new client: {why}");
+                return;
             }
-            Err(why) => tracing::error!(target: "millstream::kafka", "no new client: {why}"),
+        };
+        close(self.native.replace(native));
+        self.abandoned.set(false);
+        match self.standing.get() {
+            Standing::Outside { .. } => self.wait_for_offer(),
+            Standing::Offered | Standing::Holding => self.renewed.set(true),
         }
+    }
+
+    fn wait_for_offer(&self) {
+        let since = Instant::now();
+        self.standing.set(Standing::Outside { since });
+        self.looks.set(Looks {
+            due: since + OFFER_MAX,
+            settled: false,
+        });
+    }
+
+    /// Whether the group waits for nobody, while this client waits for its offer: seen twice, so that an offer on its way counts. Brokers
+    /// that stood still for longer than a session have left librdkafka waiting for an answer to a join for ever, or looking for the group's
+    /// coordinator, while a new client was answered at once.
+    fn is_forgotten(&self) -> bool {
+        let (looks, now) = (self.looks.get(), Instant::now());
+        if !matches!(self.standing.get(), Standing::Outside { .. }) || now < looks.due {
+            return false;
+        }
+        let group = self.clients.group();
+        let settled = group.is_ok_and(|group| group.is_settled || group.members.is_empty());
+        let due = Instant::now() + OFFER_LOOK;
+        self.looks.set(Looks { due, settled });
+        looks.settled && settled
     }
 
     fn places(&self, list: &[(String, i32)]) -> Vec<TopicPartition> {
@@ -185,6 +261,12 @@ impl Member for GroupConsumer {
         timeout: Duration,
         mut each: impl FnMut(TopicPartition, Consumed<'_, RecordRef<'_>>),
     ) -> Result<usize, ConsumeError> {
+        if self.is_forgotten() {
+            tracing::warn!(target: "millstream::kafka", "the group has settled without this worker: joining with a new client");
+            // What the old one asked for may be answered still.
+            self.lost.set(Some(Instant::now()));
+            self.replace();
+        }
         for (place, why) in self.unsought.get_mut().drain(..) {
             each(place, Consumed::Unreadable(why.into()));
         }
@@ -237,7 +319,10 @@ impl Member for GroupConsumer {
         }
         for noted in self.native().take_noted() {
             wanted.push(match noted {
-                Noted::Assign(list) => Rebalance::Assigned(self.places(&list)),
+                Noted::Assign(list) => {
+                    self.standing.set(Standing::Offered);
+                    Rebalance::Assigned(self.places(&list))
+                }
                 Noted::Revoke if self.abandoned.take() => Rebalance::Lost,
                 Noted::Revoke if self.native().is_assignment_lost() => {
                     self.lost.set(Some(Instant::now()));
@@ -250,8 +335,12 @@ impl Member for GroupConsumer {
     }
 
     fn assign(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), String> {
+        if self.renewed.get() {
+            // It was the old client's offer; that it is lost is what the worker is told next.
+            return Ok(());
+        }
         let list = self.list(offsets.iter().map(|&(at, offset)| (at, Some(offset))));
-        self.holds.set(true);
+        self.standing.set(Standing::Holding);
         let native = self.native();
         // Before: what is paused when it is assigned is fetched up to a second late, as in `seek`.
         native.resume(&list).map_err(|code| code.to_string())?;
@@ -259,7 +348,7 @@ impl Member for GroupConsumer {
     }
 
     fn unassign(&mut self) -> Result<(), String> {
-        self.holds.set(false);
+        self.wait_for_offer();
         if self.renewed.take() {
             // That was the old client's.
             return Ok(());
@@ -288,6 +377,10 @@ impl Member for GroupConsumer {
             self.abandoned.set(self.native().unassign().is_ok());
         }
         self.abandoned.get() || self.renewed.get()
+    }
+
+    fn look_at_session(&self) {
+        self.native().settle();
     }
 
     fn seek(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), String> {
@@ -331,7 +424,15 @@ impl Member for GroupConsumer {
 
     fn committed(&self, places: &[TopicPartition]) -> Result<Vec<Committed>, String> {
         let list = self.list(places.iter().map(|&at| (at, None)));
-        self.native().committed(&list)?;
+        // It takes no member to ask, and this one may have lost the group's coordinator for good, as in `is_forgotten`.
+        let asked = if self.ask_another.take() {
+            NativeConsumer::new(&self.clients.reader_config("read_committed"))?.committed(&list)
+        } else {
+            let asked = self.native().committed(&list);
+            self.ask_another.set(asked.is_err());
+            asked
+        };
+        asked?;
         let committed = list
             .elements()
             .into_iter()
@@ -416,10 +517,18 @@ impl Member for GroupConsumer {
     }
 }
 
-fn subscribed(config: &ClientConfig, topics: &[String]) -> Result<NativeConsumer, String> {
-    let native = NativeConsumer::new(config)?;
+fn subscribed(clients: &Clients, worker: u32, topics: &[String]) -> Result<NativeConsumer, String> {
+    let native = NativeConsumer::new(&clients.member_config(worker))?;
     subscribe(&native, topics)?;
     Ok(native)
+}
+
+/// Apart, where there can be a thread for it: a client that waits for brokers may take long to close.
+fn close(native: NativeConsumer) {
+    let thread = std::thread::Builder::new().name("closing".into());
+    if let Err(why) = thread.spawn(move || drop(native)) {
+        tracing::warn!(target: "millstream::kafka", "a client was closed without a thread: {why}");
+    }
 }
 
 fn subscribe(native: &NativeConsumer, topics: &[String]) -> Result<(), String> {

@@ -80,7 +80,7 @@ impl Said {
     ) -> Vec<u32> {
         let mut elsewhere = Vec::new();
         for number in candidates {
-            let Some(partition) = served.directory.get((map, number)) else {
+            let Some(partition) = served.directory.answering((map, number)) else {
                 elsewhere.push(number);
                 continue;
             };
@@ -194,10 +194,13 @@ fn places_of(served: &Served, map: MapId, key: &[u8]) -> Vec<u32> {
         return vec![likely];
     }
     let holds = |number: &u32| {
-        served.directory.get((map, *number)).is_some_and(|shared| {
-            let partition = shared.read().expect("nobody panics with it held");
-            partition.contents().get(key).is_some()
-        })
+        served
+            .directory
+            .answering((map, *number))
+            .is_some_and(|shared| {
+                let partition = shared.read().expect("nobody panics with it held");
+                partition.contents().get(key).is_some()
+            })
     };
     let mut all = std::iter::once(likely).chain(0..partitions);
     vec![all.find(holds).unwrap_or(likely)]

@@ -128,7 +128,7 @@ impl Page {
             }
             self.asked.push(number);
             loop {
-                at = match served.directory.get((map, number)) {
+                at = match served.directory.answering((map, number)) {
                     Some(partition) => {
                         self.step(&parameters.search, (map, number), &partition, at)?
                     }

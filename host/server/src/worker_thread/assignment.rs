@@ -134,7 +134,7 @@ impl<C: Cluster> Loop<C> {
             let end = |place| changelogs.bounds(place).map(|(_, end)| end);
             Awaited::new(pipeline, &seat.partitions_of, &numbers, end)
         })?;
-        seat.directory.add(changelogs.held());
+        self.holder.add(changelogs.held());
         self.awaited = pipeline.has_tables().then_some(awaited);
         Ok(())
     }
@@ -176,7 +176,7 @@ impl<C: Cluster> Loop<C> {
     pub(super) fn unassign(&mut self) -> Result<(), Halt> {
         self.awaited = None;
         if let Some(changelogs) = &mut self.changelogs {
-            self.seat.directory.remove(changelogs.held());
+            self.holder.remove(changelogs.held());
             changelogs
                 .park()
                 .map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
