@@ -60,6 +60,9 @@ enum Verb {
         #[arg(long, default_value_t = PROOF_EVENTS)]
         events: u32,
     },
+    /// The commit protocol, checked exhaustively: two workers, two partitions, three records, and every interleaving of what they, the
+    /// brokers and the network do. It takes two minutes and 2 GiB.
+    Model,
     /// A hundred SIGKILLs of one to four processes, scaling out and in, rolling restarts and broker crashes, with records coming all the
     /// time and the judge at the end: the long form of what `test` runs small.
     Chaos {
@@ -133,6 +136,7 @@ fn run_verb(verb: Verb) -> Result<()> {
             let only = ["exactly_once", "--nocapture", "--test-threads=1"].map(String::from);
             test(&root, &[("MILLSTREAM_TEST_EVENTS", &events)], &only)
         }
+        Verb::Model => model(&root),
         Verb::Chaos {
             kills,
             rounds,
@@ -259,6 +263,18 @@ fn build_c_plugin(root: &Path) -> Result<()> {
         setup::c_toolchain()?;
         build()
     })
+}
+
+/// Rust is all it takes, and only what it needs is built.
+fn model(root: &Path) -> Result<()> {
+    cargo(
+        root,
+        &["build", "--release", "--package", "millstream-model"],
+    )?;
+    run(&mut Command::new(target(
+        root,
+        "target/release/millstream-model",
+    )))
 }
 
 fn bench(root: &Path, binary: &str, rest: &[String]) -> Result<()> {
