@@ -276,7 +276,7 @@ pub enum InitError {
     /// The same call, made again, goes on where this one stopped.
     #[error("{0}")]
     Again(String),
-    /// What whoever had the seat before left open is being ended. Another producer may have the seat in a moment.
+    /// The same, since what whoever had the seat before left open is still being ended.
     #[error("{0}")]
     Ending(String),
     /// Another producer may succeed.
@@ -409,6 +409,9 @@ pub enum AdminError {
     Unreachable { bootstrap: String, why: String },
     #[error("{0}")]
     Refused(String),
+    /// Not in time, or not yet: asked again, the brokers may answer.
+    #[error("{0}")]
+    Unanswered(String),
     #[error(
         "group {group} has no committed offsets of these sources, and topic {changelog} has state: were they read from their start, records \
          would count twice. The offsets were deleted, or have expired (brokers drop those of a group that has been empty for longer than their \

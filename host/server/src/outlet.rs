@@ -17,11 +17,6 @@ use crate::cluster::{Cluster, InitError, Producer};
 use crate::insist::{Stopping, insist};
 use crate::topics::Topics;
 
-/// How long what a seat has left open is given to end before its next producer is made, and how often. librdkafka would ask again
-/// after half a second, of which a start, or a failed epoch, would take all.
-const ENDING_PAUSE: Duration = Duration::from_millis(25);
-const ENDINGS_MAX: u32 = 20;
-
 /// Everything that a worker's producer is made of.
 #[derive(Clone, Debug)]
 pub struct Outlet<C> {
@@ -91,16 +86,12 @@ impl<C: Cluster> Outlet<C> {
     /// gone: it might still send what it was asked to.
     pub fn open(&self, stop: &AtomicBool, between: &dyn Fn()) -> Result<C::Producer, OpenError> {
         let opened = insist(stop, "initialising the producer", between, || {
-            let mut result = self.open_once(between);
-            for _ in 0..ENDINGS_MAX {
-                let Err(InitError::Ending(_)) = result else {
-                    break;
-                };
-                std::thread::sleep(ENDING_PAUSE);
-                result = self.open_once(between);
-            }
-            match result {
-                Ok(producer) => Ok(Ok(producer)),
+            let seat = self.cluster.seat(self.worker);
+            let producer = self
+                .cluster
+                .producer(&seat, &self.topics, self.record_bytes)?;
+            match self.init(&producer, between) {
+                Ok(()) => Ok(Ok(producer)),
                 Err(InitError::Refused(why)) => Ok(Err(why)),
                 Err(InitError::Again(why) | InitError::Ending(why) | InitError::Failed(why)) => {
                     Err(why)
@@ -108,15 +99,6 @@ impl<C: Cluster> Outlet<C> {
             }
         })?;
         opened.map_err(OpenError::Refused)
-    }
-
-    fn open_once(&self, between: &dyn Fn()) -> Result<C::Producer, InitError> {
-        let seat = self.cluster.seat(self.worker);
-        let producer = self
-            .cluster
-            .producer(&seat, &self.topics, self.record_bytes)
-            .map_err(InitError::Failed)?;
-        self.init(&producer, between).map(|()| producer)
     }
 
     fn init(&self, producer: &C::Producer, between: &dyn Fn()) -> Result<(), InitError> {
@@ -129,7 +111,7 @@ impl<C: Cluster> Outlet<C> {
         for _ in 0..TRIES {
             result = producer.init(TRY);
             match &result {
-                Err(InitError::Again(_)) => between(),
+                Err(InitError::Again(_) | InitError::Ending(_)) => between(),
                 _ => return result,
             }
         }

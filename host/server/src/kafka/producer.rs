@@ -30,8 +30,9 @@ use crate::cluster::{self, InitError};
 /// the brokers are back.
 const SLICE: Duration = Duration::from_millis(500);
 
-/// How long an initialisation goes on before it is looked at what has been answered so far.
-const INIT_SLICE: Duration = Duration::from_millis(20);
+/// How soon an initialisation that was not answered with success is asked for anew, first; then ever later. By itself librdkafka asks again after
+/// half a second, of which a start takes all where the coordinator is just ending what the seat left open.
+const INIT_SLICE: Duration = Duration::from_millis(10);
 
 /// How long a commit takes before that is said, and between sayings.
 const LONG: Duration = Duration::from_secs(2);
@@ -229,19 +230,21 @@ impl cluster::Producer for Producer {
         // SAFETY: the client is alive.
         unsafe { metadata::reach(self.native, timeout) };
         let until = Instant::now() + timeout;
+        let mut slice = INIT_SLICE;
         loop {
+            slice = (slice * 2).min(SLICE);
             // SAFETY: the client is alive; the error object is taken over.
             let result = unsafe {
-                let error = sys::rd_kafka_init_transactions(self.native, millis(INIT_SLICE));
+                let error = sys::rd_kafka_init_transactions(self.native, millis(slice));
                 TransactionError::check(error)
             };
             let Err(error) = result else { return Ok(()) };
             let why = error.to_string();
             return Err(match error.code {
                 _ if error.is_refused() => InitError::Refused(why),
-                Code::ConcurrentTransactions => InitError::Ending(why),
                 _ if !error.retriable => InitError::Failed(why),
                 _ if Instant::now() < until => continue,
+                Code::ConcurrentTransactions => InitError::Ending(why),
                 _ => InitError::Again(why),
             });
         }
