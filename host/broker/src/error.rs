@@ -61,6 +61,8 @@ errors! {
     InvalidProducerIdMapping = 49, "INVALID_PRODUCER_ID_MAPPING";
     /// Longer than `transaction.max.timeout.ms`, or not positive.
     InvalidTransactionTimeout = 50, "INVALID_TRANSACTION_TIMEOUT";
+    /// The end of the last transaction is decided, and not written everywhere yet: ask again.
+    ConcurrentTransactions = 51, "CONCURRENT_TRANSACTIONS";
     /// Another member took the `group.instance.id` (KIP-345).
     FencedInstanceId = 82, "FENCED_INSTANCE_ID";
     /// A record without a key for a compacted topic.

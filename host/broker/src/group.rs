@@ -271,6 +271,13 @@ impl Broker {
         is_stable.then_some(()).ok_or(Error::RebalanceInProgress)
     }
 
+    /// DescribeGroups: who is in the group, by the names of static members and the ids of others.
+    pub fn describe_group(&self, group: &str) -> impl Iterator<Item = &str> {
+        let members = self.groups.get(group).into_iter();
+        let members = members.flat_map(|group| &group.members);
+        members.map(|(id, member)| member.instance_id.as_ref().unwrap_or(id).as_str())
+    }
+
     /// LeaveGroup. With an instance id and no member id an operator removes whoever has it.
     ///
     /// Errors: `UNKNOWN_MEMBER_ID`, `FENCED_INSTANCE_ID`.

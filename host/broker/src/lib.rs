@@ -9,13 +9,14 @@
 //! for JoinGroup's answer. The broker does the group leader's work, by the range rule.
 //!
 //! **Absent on purpose.** Replicas, so the high watermark is always the end of the log; transactions by KIP-890 (librdkafka has
-//! none), so that a request to end a transaction ends the next one of the same epoch if it comes late; the states between a
-//! transaction's end and its markers: these are written at once; quotas, permissions, retention by itself.
+//! none), so that a request to end a transaction ends the next one of the same epoch if it comes late; quotas, permissions, retention by
+//! itself. A transaction's markers are written at once, unless whoever asks wants to say when ([`Broker::hold_markers`]).
 
 #![forbid(unsafe_code)]
 
 mod error;
 mod group;
+mod inspect;
 mod log;
 mod offsets;
 mod record;
@@ -25,14 +26,15 @@ use std::collections::BTreeMap;
 
 pub use error::{Answer, Error};
 pub use group::{Assignment, Join, Membership};
+pub use inspect::Written;
 pub use log::{Fetched, Isolation, Outcome};
 pub use offsets::{CommittedOffset, PartitionOffset};
 pub use record::{Headers, Record, Records};
-pub use transaction::Producer;
+pub use transaction::{Producer, Standing, Transaction};
 
 use group::Group;
 use log::Log;
-use transaction::Transactional;
+use transaction::{Markers, Transactional};
 
 /// What a topic's settings do here, with Kafka's defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,7 @@ pub struct Broker {
     members: u64,
     /// How many offsets were committed, in transactions that are open still as well.
     commits: u64,
+    markers: Markers,
 }
 
 impl Broker {
@@ -105,7 +108,7 @@ impl Broker {
         let removed = self.topics.remove(name);
         removed.ok_or(Error::UnknownTopicOrPartition)?;
         for transactional in self.transactional.values_mut() {
-            transactional.partitions.retain(|(topic, _)| topic != name);
+            transactional.forget_topic(name);
         }
         for group in self.groups.values_mut() {
             group.offsets.forget_topic(name);
@@ -130,7 +133,7 @@ impl Broker {
     /// partition, from 0, one a record. One of the last five batches, sent again, is answered as the first time and not appended.
     ///
     /// Errors: `UNKNOWN_TOPIC_OR_PARTITION`, `MESSAGE_TOO_LARGE`, `INVALID_RECORD`, `INVALID_PRODUCER_ID_MAPPING`,
-    /// `INVALID_PRODUCER_EPOCH`, `OUT_OF_ORDER_SEQUENCE_NUMBER`. A transaction that was begun stays so.
+    /// `INVALID_PRODUCER_EPOCH`, `OUT_OF_ORDER_SEQUENCE_NUMBER`, `CONCURRENT_TRANSACTIONS`. A transaction that was begun stays so.
     pub fn produce(
         &mut self,
         now: i64,

@@ -229,6 +229,17 @@ impl Log {
         Ok(fetched)
     }
 
+    /// Every record from `offset` on, with the id of the producer in whose transaction it is.
+    pub fn written(&self, offset: i64) -> impl Iterator<Item = (Option<i64>, Record<'_>)> {
+        let from = self.batches.partition_point(|batch| batch.last < offset);
+        let batches = self.batches.range(from..);
+        let all = batches.flat_map(|batch| {
+            let records = batch.records.iter();
+            records.map(|record| (batch.transactional, record))
+        });
+        all.filter(move |(_, record)| record.offset >= offset)
+    }
+
     /// Forgets what lies before `offset`, as retention does.
     pub fn delete_before(&mut self, offset: i64) -> Answer<()> {
         if !(0..=self.end).contains(&offset) {

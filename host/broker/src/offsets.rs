@@ -48,6 +48,22 @@ impl Offsets {
         }
     }
 
+    /// What is committed once everything is that these producers have pending.
+    pub fn with(
+        &self,
+        producer_ids: impl Iterator<Item = i64>,
+    ) -> BTreeMap<Place<'_>, &CommittedOffset> {
+        let pending = producer_ids.filter_map(|id| self.pending.get(&id));
+        let mut all: BTreeMap<Place<'_>, &CommittedOffset> = BTreeMap::new();
+        for ((topic, partition), offset) in pending.chain([&self.committed]).flatten() {
+            let found = all.entry((topic, *partition)).or_insert(offset);
+            if found.number < offset.number {
+                *found = offset;
+            }
+        }
+        all
+    }
+
     pub fn end(&mut self, producer_id: i64, outcome: Outcome) {
         let pending = self.pending.remove(&producer_id).unwrap_or_default();
         if outcome == Outcome::Abort {
@@ -85,7 +101,7 @@ impl Broker {
 
     /// TxnOffsetCommit: the offsets take effect with the producer's transaction, which is begun where none is open.
     ///
-    /// Errors: as above, and `INVALID_PRODUCER_ID_MAPPING`, `INVALID_PRODUCER_EPOCH`. [`Membership::NONE`] is not checked, whatever
+    /// Errors: as above, and `INVALID_PRODUCER_ID_MAPPING`, `INVALID_PRODUCER_EPOCH`, `CONCURRENT_TRANSACTIONS`. [`Membership::NONE`] is not checked, whatever
     /// members the group has (KIP-447). A transaction that was begun stays so.
     pub fn commit_offsets_in_transaction(
         &mut self,

@@ -1,13 +1,14 @@
 //! The transaction coordinator: producer ids, epochs, and the one transaction that a transactional.id has at a time.
 //!
 //! ```text
-//!            produce, offsets            end, time-out, initialised again
-//!   Empty ────────────────────▶ Ongoing ───────────────────────────────────▶ Ended(outcome)
-//!                                  ▲                                               │
-//!                                  └───────────────────────────────────────────────┘ produce, offsets
+//!            produce, offsets            end, time-out, initialised again           the last marker
+//!   Empty ────────────────────▶ Ongoing ─────────────────────────────────▶ Ending ────────────────▶ Ended(outcome)
+//!                                  ▲                                                                      │
+//!                                  └──────────────────────────────────────────────────────────────────────┘ produce, offsets
 //! ```
 //!
-//! Initialising leads to `Empty` from anywhere.
+//! Initialising leads to `Empty` from anywhere but `Ending`, where everything has to wait. Markers are written at once, and `Ending` is
+//! not seen, unless they are held back ([`Broker::hold_markers`]).
 //!
 //! Invariant: an epoch is fenced for good once a higher one of the same transactional.id is there. Within one epoch nothing tells a
 //! late request from one of the next transaction (what KIP-890 is for).
@@ -47,30 +48,122 @@ pub(crate) struct Transactional {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Empty,
-    Ongoing { until: i64 },
+    Ongoing {
+        until: i64,
+    },
+    /// Decided. Markers are missing in what is left of partitions and groups.
+    Ending(Outcome),
     Ended(Outcome),
+}
+
+/// When the markers of a decided transaction are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Markers {
+    #[default]
+    AtOnce,
+    /// When [`Broker::write_marker`] is called for each.
+    Held,
 }
 
 impl Transactional {
     /// The markers carry the next epoch, so that partitions refuse what the old producer may still send.
-    fn abort_and_fence(&mut self, topics: &mut Topics, groups: &mut Groups) {
+    fn abort_and_fence(&mut self, markers: Markers, topics: &mut Topics, groups: &mut Groups) {
         self.epoch += 1;
-        self.end(Outcome::Abort, topics, groups);
+        self.end(Outcome::Abort, markers, topics, groups);
     }
 
-    fn end(&mut self, outcome: Outcome, topics: &mut Topics, groups: &mut Groups) {
-        self.state = State::Ended(outcome);
-        for (topic, partition) in std::mem::take(&mut self.partitions) {
-            if let Ok((_, log)) = log_mut(topics, (&topic, partition)) {
-                log.mark(self.producer_id, self.epoch, outcome);
+    fn end(
+        &mut self,
+        outcome: Outcome,
+        markers: Markers,
+        topics: &mut Topics,
+        groups: &mut Groups,
+    ) {
+        self.state = State::Ending(outcome);
+        if markers == Markers::AtOnce {
+            while self.outstanding() > 0 {
+                self.write_marker(0, topics, groups);
             }
         }
-        for group in std::mem::take(&mut self.groups) {
-            if let Some(group) = groups.get_mut(&group) {
+        self.settle();
+    }
+
+    fn outstanding(&self) -> usize {
+        match self.state {
+            State::Ending(_) => self.partitions.len() + self.groups.len(),
+            State::Empty | State::Ongoing { .. } | State::Ended(_) => 0,
+        }
+    }
+
+    /// Writes one of the outstanding markers, those of partitions first.
+    fn write_marker(&mut self, which: usize, topics: &mut Topics, groups: &mut Groups) {
+        let State::Ending(outcome) = self.state else {
+            return;
+        };
+        if let Some(place) = self.partitions.iter().nth(which).cloned() {
+            self.partitions.remove(&place);
+            if let Ok((_, log)) = log_mut(topics, (&place.0, place.1)) {
+                log.mark(self.producer_id, self.epoch, outcome);
+            }
+        } else if let Some(name) = self
+            .groups
+            .iter()
+            .nth(which - self.partitions.len())
+            .cloned()
+        {
+            self.groups.remove(&name);
+            if let Some(group) = groups.get_mut(&name) {
                 group.offsets.end(self.producer_id, outcome);
             }
         }
+        self.settle();
     }
+
+    /// Nothing is to be written there any more.
+    pub fn forget_topic(&mut self, name: &str) {
+        self.partitions.retain(|(topic, _)| topic != name);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        if let State::Ending(outcome) = self.state
+            && self.outstanding() == 0
+        {
+            self.state = State::Ended(outcome);
+        }
+    }
+
+    pub fn view(&self) -> Transaction {
+        Transaction {
+            producer_id: self.producer_id,
+            epoch: self.epoch,
+            standing: match self.state {
+                State::Empty => Standing::Empty,
+                State::Ongoing { .. } => Standing::Ongoing,
+                State::Ending(outcome) => Standing::Decided(outcome),
+                State::Ended(outcome) => Standing::Complete(outcome),
+            },
+        }
+    }
+}
+
+/// What DescribeTransactions says of a transactional.id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    pub producer_id: i64,
+    pub epoch: i16,
+    pub standing: Standing,
+}
+
+/// How far a transaction has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There was none since the producer was initialised.
+    Empty,
+    Ongoing,
+    /// Its end can't be changed any more, and markers are missing.
+    Decided(Outcome),
+    Complete(Outcome),
 }
 
 /// What the producer's transactional.id has, if it is still the producer's.
@@ -90,7 +183,7 @@ impl Broker {
     /// InitProducerId. With a transactional.id the epoch goes up, which fences producers of older ones, and a transaction they left
     /// open is aborted. `timeout_ms` is how long a transaction may take (`transaction.timeout.ms`).
     ///
-    /// Errors: `INVALID_TRANSACTION_TIMEOUT`.
+    /// Errors: `INVALID_TRANSACTION_TIMEOUT`; `CONCURRENT_TRANSACTIONS` while markers are missing, those of that abort too.
     pub fn init_producer_id(
         &mut self,
         transactional_id: Option<&str>,
@@ -100,10 +193,13 @@ impl Broker {
             return Err(Error::InvalidTransactionTimeout);
         }
         let mut found = transactional_id.and_then(|name| self.transactional.get_mut(name));
-        if let Some(found) = &mut found
-            && let State::Ongoing { .. } = found.state
-        {
-            found.abort_and_fence(&mut self.topics, &mut self.groups);
+        if let Some(found) = &mut found {
+            if let State::Ongoing { .. } = found.state {
+                found.abort_and_fence(self.markers, &mut self.topics, &mut self.groups);
+            }
+            if let State::Ending(_) = found.state {
+                return Err(Error::ConcurrentTransactions);
+            }
         }
         let (id, epoch) = match found {
             Some(found) if found.epoch < EPOCH_MAX => (found.producer_id, found.epoch + 1),
@@ -132,14 +228,21 @@ impl Broker {
 
     /// EndTxn: whatever transaction the producer has open, ends. Where none is, the outcome of the last one is confirmed.
     ///
-    /// Errors: `INVALID_TXN_STATE` where there was none, or it had the other outcome; `INVALID_PRODUCER_ID_MAPPING`,
-    /// `INVALID_PRODUCER_EPOCH`.
+    /// Errors: `INVALID_TXN_STATE` where there was none, or it had the other outcome; `CONCURRENT_TRANSACTIONS` while its markers are
+    /// missing; `INVALID_PRODUCER_ID_MAPPING`, `INVALID_PRODUCER_EPOCH`.
     pub fn end_transaction(&mut self, producer: &Producer, outcome: Outcome) -> Answer<()> {
         let found = find(&mut self.transactional, producer)?;
         match found.state {
-            State::Ongoing { .. } => found.end(outcome, &mut self.topics, &mut self.groups),
+            State::Ongoing { .. } => {
+                found.end(outcome, self.markers, &mut self.topics, &mut self.groups);
+            }
+            State::Ending(before) if before == outcome => {
+                return Err(Error::ConcurrentTransactions);
+            }
             State::Ended(before) if before == outcome => {}
-            State::Ended(_) | State::Empty => return Err(Error::InvalidTxnState),
+            State::Ending(_) | State::Ended(_) | State::Empty => {
+                return Err(Error::InvalidTxnState);
+            }
         }
         Ok(())
     }
@@ -151,11 +254,47 @@ impl Broker {
         producer: &Producer,
     ) -> Answer<&mut Transactional> {
         let found = find(&mut self.transactional, producer)?;
-        if !matches!(found.state, State::Ongoing { .. }) {
-            let until = now + found.timeout_ms;
-            found.state = State::Ongoing { until };
+        match found.state {
+            State::Ongoing { .. } => {}
+            State::Ending(_) => return Err(Error::ConcurrentTransactions),
+            State::Empty | State::Ended(_) => {
+                let until = now + found.timeout_ms;
+                found.state = State::Ongoing { until };
+            }
         }
         Ok(found)
+    }
+
+    /// From now on the end of a transaction is decided when it is asked for, and takes effect in each partition, and in a group's
+    /// offsets, when [`Self::write_marker`] is called for it. Until then the last stable offset stands still there, offsets are
+    /// pending, and the producer is told `CONCURRENT_TRANSACTIONS`.
+    pub fn hold_markers(&mut self) {
+        self.markers = Markers::Held;
+    }
+
+    /// Writes what markers are missing, and has them written at once again.
+    pub fn write_markers(&mut self) {
+        while self.outstanding_markers() > 0 {
+            self.write_marker(0);
+        }
+        self.markers = Markers::AtOnce;
+    }
+
+    pub fn outstanding_markers(&self) -> usize {
+        let all = self.transactional.values();
+        all.map(Transactional::outstanding).sum()
+    }
+
+    /// Writes one of the outstanding markers. They come in the order of transactional.ids; in a transaction those of partitions come
+    /// first. A number past the last one does nothing.
+    pub fn write_marker(&mut self, mut which: usize) {
+        for found in self.transactional.values_mut() {
+            let here = found.outstanding();
+            if which < here {
+                return found.write_marker(which, &mut self.topics, &mut self.groups);
+            }
+            which -= here;
+        }
     }
 
     pub(crate) fn abort_timed_out(&mut self, now: i64) {
@@ -163,7 +302,7 @@ impl Broker {
             if let State::Ongoing { until } = found.state
                 && until < now
             {
-                found.abort_and_fence(&mut self.topics, &mut self.groups);
+                found.abort_and_fence(self.markers, &mut self.topics, &mut self.groups);
             }
         }
     }
@@ -172,6 +311,7 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Isolation, Membership, PartitionOffset, Records, Settings, Spec};
 
     #[test]
     fn epochs_that_run_out_bring_a_new_producer_id() {
@@ -185,6 +325,65 @@ mod tests {
         }
         let ended = broker.end_transaction(&first, Outcome::Commit);
         assert_eq!(ended, Err(Error::InvalidProducerIdMapping));
+    }
+
+    /// What a transaction of one record and one offset shows: the last stable offset, the offset, and what the producer is told.
+    fn check(broker: &mut Broker, producer: &Producer, expected: (i64, Answer<i64>, Answer<()>)) {
+        let stable = Spec::Latest(Isolation::ReadCommitted);
+        let stable = broker.list_offset(("t", 0), stable).unwrap();
+        let offset = broker.fetch_offset("g", ("t", 0), true);
+        let offset = offset.map(|found| found.map_or(-1, |found| found.offset));
+        let told = broker.join_transaction(0, producer).map(|_| ());
+        assert_eq!((stable, offset, told), expected);
+    }
+
+    #[test]
+    fn markers_that_are_held_back_hold_back_what_waits_for_them() {
+        let mut broker = Broker::default();
+        broker.create_topic("t", 1, Settings::default()).unwrap();
+        broker.hold_markers();
+        let producer = broker.init_producer_id(Some("x"), 10).unwrap();
+        let write = |broker: &mut Broker, producer: &Producer, sequence| {
+            let mut records = Records::default();
+            records.push(0, None, None, std::iter::empty());
+            let sent = broker.produce(0, Some(producer), ("t", 0), sequence, records);
+            sent.unwrap();
+            let offset = PartitionOffset {
+                topic: "t",
+                partition: 0,
+                offset: 7 + i64::from(sequence),
+                metadata: "",
+            };
+            let none = Membership::NONE;
+            let added = broker.commit_offsets_in_transaction(0, producer, "g", &none, &[offset]);
+            added.unwrap();
+        };
+        write(&mut broker, &producer, 0);
+        let (commit, abort) = (Outcome::Commit, Outcome::Abort);
+        assert_eq!(broker.end_transaction(&producer, commit), Ok(()));
+        let wait = Err(Error::ConcurrentTransactions);
+        let unstable = Err(Error::UnstableOffsetCommit);
+        check(&mut broker, &producer, (0, unstable, wait));
+        assert_eq!(broker.end_transaction(&producer, commit), wait);
+        let other = broker.end_transaction(&producer, abort);
+        assert_eq!(other, Err(Error::InvalidTxnState));
+        let again = broker.init_producer_id(Some("x"), 10).map(|_| ());
+        assert_eq!((again, broker.outstanding_markers()), (wait, 2));
+        // The partition's comes first.
+        broker.write_marker(0);
+        check(&mut broker, &producer, (2, unstable, wait));
+        broker.write_marker(0);
+        assert_eq!(broker.outstanding_markers(), 0);
+        check(&mut broker, &producer, (2, Ok(7), Ok(())));
+        // A transaction that runs out is fenced when that is decided, and its end is confirmed to nobody.
+        write(&mut broker, &producer, 1);
+        broker.tick(11);
+        let late = broker.end_transaction(&producer, abort);
+        assert_eq!(late, Err(Error::InvalidProducerEpoch));
+        broker.write_markers();
+        let next = broker.init_producer_id(Some("x"), 10).unwrap();
+        assert_eq!(next.epoch, producer.epoch + 2);
+        check(&mut broker, &next, (4, Ok(7), Ok(())));
     }
 
     #[test]
