@@ -4,7 +4,10 @@
 //!   Restoring { end } ── folded up to the end that the changelog had at assignment ──▶ Live
 //! ```
 //!
-//! Invariant: while `Restoring`, nobody is given an answer: a key that seems absent may stand in the part not yet read.
+//! Invariants: while `Restoring`, nobody is given an answer: a key that seems absent may stand in the part not yet read. The position
+//! never passes a change that the contents don't have.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::state::budget::{Full, Share};
 use crate::state::committed::Committed;
@@ -20,8 +23,11 @@ pub struct MapPartition {
     share: Share,
     /// No two partitions that were ever made have the same. Slots mean something within a life only.
     life: u64,
-    /// Changelog offset up to which `contents` is the fold: that of the next record to read.
+    /// Changelog offset up to which `contents` is the fold, or ahead of it: that of the next record to read, unless some are in doubt.
     position: i64,
+    /// Everything before this offset was read.
+    read: i64,
+    doubtful: Doubtful,
     phase: Phase,
     live_from: LiveFrom,
 }
@@ -33,7 +39,33 @@ pub enum LiveFrom {
     Changelog,
     /// The task that owns it, and is the only one to change it: changes are merged as they are committed. What is read back is in the
     /// contents already, and only moves the position.
+    ///
+    /// Unless the task is somebody else's by now, and nobody has noticed yet: a process that was frozen reads what its successor changed,
+    /// and should the task come back, is to read it again.
     Task,
+}
+
+/// What was read back and is not what the contents have: an own change with a later one behind it, or one that somebody else made.
+#[derive(Debug, Default)]
+struct Doubtful {
+    /// Offset of the first such change of each key.
+    keys: BTreeMap<Box<[u8]>, i64>,
+    offsets: BTreeSet<i64>,
+}
+
+impl Doubtful {
+    fn note(&mut self, key: &[u8], offset: i64) {
+        if !self.keys.contains_key(key) {
+            self.keys.insert(key.into(), offset);
+            self.offsets.insert(offset);
+        }
+    }
+
+    fn settle(&mut self, key: &[u8]) {
+        if let Some(offset) = self.keys.remove(key) {
+            self.offsets.remove(&offset);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +91,8 @@ impl MapPartition {
             share,
             life,
             position: start,
+            read: start,
+            doubtful: Doubtful::default(),
             phase: Phase::Restoring { end },
             live_from,
         };
@@ -69,6 +103,8 @@ impl MapPartition {
     /// Takes a partition up again that was given away for a while: only what came since has to be folded.
     pub fn resume(&mut self, end: i64) {
         self.phase = Phase::Restoring { end };
+        self.doubtful = Doubtful::default();
+        self.read = self.position;
         self.advance(self.position);
     }
 
@@ -82,6 +118,10 @@ impl MapPartition {
         );
         if (self.live_from, self.phase) != (LiveFrom::Task, Phase::Live) {
             self.put(key, value)?;
+        } else if self.contents.get(key) == value {
+            self.doubtful.settle(key);
+        } else {
+            self.doubtful.note(key, offset);
         }
         self.advance(offset + 1);
         Ok(())
@@ -139,7 +179,9 @@ impl MapPartition {
 
     /// Everything before `position` has been read, transaction markers included.
     pub fn advance(&mut self, position: i64) {
-        self.position = self.position.max(position);
+        self.read = self.read.max(position);
+        let first = self.doubtful.offsets.first();
+        self.position = first.copied().unwrap_or(self.read);
         if let Phase::Restoring { end } = self.phase
             && self.position >= end
         {
@@ -190,14 +232,26 @@ mod tests {
         partition.fold(0, b"a", Some(b"1")).unwrap();
         partition.merge(b"a", Some(b"2")).unwrap();
         partition.merge(b"a", Some(b"3")).unwrap();
-        // Read back: the older of the two changes nothing any more.
+        // Read back: the older of the two changes nothing any more, and the position waits for the other one.
         partition.fold(2, b"a", Some(b"2")).unwrap();
-        check(&partition, "3", 3);
+        check(&partition, "3", 2);
+        partition.fold(3, b"a", Some(b"3")).unwrap();
+        check(&partition, "3", 4);
         // Given away and taken up again: what others did, and what was not read back, is folded.
         partition.resume(6);
         partition.fold(4, b"a", Some(b"3")).unwrap();
         partition.fold(5, b"a", Some(b"4")).unwrap();
         check(&partition, "4", 6);
+        // Lost, and not noticed yet: what somebody else changes is not in the contents, and is read again should they come back.
+        partition.fold(7, b"a", Some(b"5")).unwrap();
+        partition.fold(8, b"b", None).unwrap();
+        partition.advance(10);
+        check(&partition, "4", 7);
+        partition.resume(10);
+        assert_eq!(partition.phase(), Phase::Restoring { end: 10 });
+        partition.fold(7, b"a", Some(b"5")).unwrap();
+        partition.advance(10);
+        check(&partition, "5", 10);
     }
 
     #[test]
