@@ -82,6 +82,13 @@ enum Verb {
         #[arg(long, default_value = "")]
         only: String,
     },
+    /// The engine on the broker in memory, under faults that a seed draws, with a judge who looks after every step: needs nothing, and
+    /// builds in seconds.
+    Sim {
+        /// Passed on: see `cargo xtask sim --help` at the end of `--`. By default the seeds 0 to 9,999.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Millstream beside a hand-written loop: throughput, CPU, memory.
     Bench {
         /// Passed on: see `cargo xtask bench --help` at the end of `--`.
@@ -152,6 +159,7 @@ fn run_verb(verb: Verb) -> Result<()> {
             environment.extend(seed.map(|seed| ("MILLSTREAM_CHAOS_SEED", seed.to_string())));
             chaos(&root, &environment, &only)
         }
+        Verb::Sim { rest } => sim(&root, &rest),
         Verb::Bench { rest } => bench(&root, "bench", &rest),
         Verb::BenchQueries { rest } => {
             setup::load(&root)?;
@@ -200,6 +208,21 @@ fn test(root: &Path, environment: &[(&str, &str)], rest: &[String]) -> Result<()
         .args(rest);
     tests.envs(environment.iter().copied());
     run(&mut tests)
+}
+
+/// Alone: who changes the protocol wants to know in seconds, without librdkafka and wasmtime.
+fn sim(root: &Path, rest: &[String]) -> Result<()> {
+    cargo(
+        root,
+        &[
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "millstream-sim",
+        ],
+    )?;
+    run(Command::new(target(root, "target/release/millstream-sim")).args(rest))
 }
 
 /// Everything at once and always alike: cargo picks the libraries' features by what is built together, and would build them again

@@ -1,0 +1,108 @@
+//! What happened, counted: every fault that was met and every course that is worth meeting. A simulator that never meets a course says
+//! nothing about it, so the counts are part of the result.
+
+macro_rules! courses {
+    ($($name:ident = $words:literal,)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Course {
+            $($name,)*
+        }
+
+        impl Course {
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            pub fn words(self) -> &'static str {
+                match self {
+                    $(Self::$name => $words,)*
+                }
+            }
+        }
+    };
+}
+
+courses! {
+    Request = "requests",
+    RequestLost = "requests lost",
+    ReplyLost = "requests done, reply lost",
+    RequestLate = "requests late: they arrive after their time-out",
+    EndLate = "requests to end a transaction late",
+    StaleEnd = "late ends that found their transaction gone",
+    CoordinatorMoved = "requests to a coordinator that had moved",
+    CoordinatorLoading = "requests to a coordinator that was loading",
+    CutOff = "processes cut off from the brokers",
+    Killed = "processes killed",
+    KilledForGood = "processes killed until the faults were healed",
+    Frozen = "processes frozen past their session",
+    Twin = "second processes of a seat",
+    Stopped = "processes stopped, keeping their seat",
+    Drained = "processes drained: they left the group",
+    BrokerRestart = "broker restarts",
+    Compacted = "compactions of a changelog",
+    ClockJumped = "clock jumps of a day",
+    MarkersHeld = "times markers were held back",
+    MarkerLate = "markers that landed after others of their transaction",
+    Concurrent = "answers CONCURRENT_TRANSACTIONS",
+    Unstable = "offsets found pending",
+    Trap = "traps of plugins",
+    Poison = "poison records left out",
+    TaskStopped = "tasks stopped by a record",
+    GuestReplaced = "plugin instances thrown away with a failed call",
+    SendFailed = "sends that failed",
+    Begun = "epochs begun",
+    Merged = "epochs committed at the first try",
+    SentSeveral = "commits whose end was sent several times",
+    Aborted = "epochs aborted",
+    Broken = "epochs broken before their commit",
+    InDoubt = "commits in doubt",
+    InDoubtFound = "in doubt, and found committed",
+    InDoubtAbsent = "in doubt, and found aborted",
+    InDoubtRevoked = "in doubt while the partitions were asked back",
+    LostOpen = "partitions lost with an epoch open",
+    LostIdle = "partitions lost with none open",
+    RevokedOpen = "partitions asked back with an epoch open",
+    RevokedQueued = "partitions asked back with records queued",
+    Unassigned = "partitions given up",
+    Assigned = "partitions taken",
+    Renewed = "members fenced by their own late requests to join",
+    Fenced = "workers ended because their seat was taken",
+    ZombieRefused = "commits refused for the group's generation",
+    ProducerFenced = "requests refused for the producer's epoch",
+    Replaced = "producers replaced",
+    Succeeded = "seats of others ended on taking their partitions",
+    TableFell = "tables that fell out of live",
+    GateShut = "records held back until tables were live",
+    Resumed = "map partitions that came back and were read on",
+    SnapshotWritten = "snapshots written",
+    SnapshotUsed = "snapshots used",
+    SnapshotTorn = "snapshots torn or damaged on disk",
+    SnapshotReverted = "snapshots put back to an older one",
+    SnapshotRejected = "snapshots refused",
+    SnapshotTooOld = "snapshots refused for their age",
+    InputAborted = "input that was aborted upstream",
+    TransactionTimedOut = "transactions that timed out",
+}
+
+#[derive(Clone, Debug)]
+pub struct Courses(Vec<u64>);
+
+impl Default for Courses {
+    fn default() -> Self {
+        Self(vec![0; Course::ALL.len()])
+    }
+}
+
+impl Courses {
+    pub fn count(&mut self, course: Course) {
+        self.0[course as usize] += 1;
+    }
+
+    pub fn of(&self, course: Course) -> u64 {
+        self.0[course as usize]
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (sum, more) in self.0.iter_mut().zip(&other.0) {
+            *sum += more;
+        }
+    }
+}

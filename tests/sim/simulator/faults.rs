@@ -1,0 +1,188 @@
+//! How each fault comes about. To add one: a variant of `plan::Fault` with its share in `draw_fault`, its arm here, and a course that counts
+//! what it leads to.
+
+use std::rc::Rc;
+
+use super::course::Course;
+use super::member::SESSION;
+use super::operator::spawn_process;
+use super::plan::{FAULTS_UNTIL, Fault};
+use super::world::World;
+
+const DAY: i64 = 86_400_000;
+
+pub fn befall(world: &Rc<World>, fault: Fault) {
+    world.note(|| format!("fault {fault:?}"));
+    match fault {
+        Fault::Lose { lasts, .. }
+        | Fault::LoseReplies { lasts, .. }
+        | Fault::Late { lasts, .. }
+        | Fault::LateEnds { lasts, .. }
+        | Fault::CoordinatorMoves { lasts }
+        | Fault::Traps { lasts, .. }
+        | Fault::SendFails { lasts } => {
+            last(world, fault, lasts, |_| ());
+        }
+        Fault::BrokerRestart { lasts } => {
+            world.count(Course::BrokerRestart);
+            last(world, fault, lasts, |world| {
+                world.broker.borrow_mut().restart(world.now());
+            });
+        }
+        Fault::Markers { lasts } => hold_markers(world, lasts),
+        Fault::Compact => compact(world),
+        Fault::Age => {
+            compact(world);
+            world.count(Course::ClockJumped);
+            world.jump(DAY + 1);
+            compact(world);
+        }
+        Fault::Kill { host, down } => {
+            world.count(if down.is_some() {
+                Course::Killed
+            } else {
+                Course::KilledForGood
+            });
+            for life in world.lives.borrow_mut().iter_mut() {
+                life.alive &= life.host != host;
+            }
+            start_later(world, host, down.unwrap_or(FAULTS_UNTIL));
+        }
+        Fault::Freeze { host, lasts } => {
+            if lasts > SESSION {
+                world.count(Course::Frozen);
+            }
+            let until = world.now() + lasts;
+            each_life(world, host, |life| life.frozen_until = until);
+        }
+        Fault::CutOff { host, lasts } => {
+            world.count(Course::CutOff);
+            let until = world.now() + lasts;
+            each_life(world, host, |life| life.cut_until = until);
+        }
+        Fault::Twin { host } => {
+            world.count(Course::Twin);
+            spawn_process(world, host);
+        }
+        Fault::Stop { host, down } => {
+            world.count(Course::Stopped);
+            each_life(world, host, |life| life.stop = true);
+            start_later(world, host, down);
+        }
+        Fault::Drain { host, down } => {
+            world.count(Course::Drained);
+            each_life(world, host, |life| {
+                life.drain = true;
+                life.stop = true;
+            });
+            start_later(world, host, down);
+        }
+        Fault::Tear { host } | Fault::Flip { host } | Fault::Revert { host } => {
+            befall_disk(world, host, fault);
+        }
+    }
+}
+
+fn each_life(world: &World, host: usize, mut befalls: impl FnMut(&mut super::world::Life)) {
+    let mut lives = world.lives.borrow_mut();
+    let here = lives
+        .iter_mut()
+        .filter(|life| life.host == host && life.alive);
+    here.for_each(&mut befalls);
+}
+
+/// Something that is so for a while, and then `over`, unless all was healed before.
+fn last(world: &Rc<World>, fault: Fault, ms: i64, over: impl FnOnce(&World) + 'static) {
+    world.weather.borrow_mut().faults.push(fault);
+    let later = Rc::clone(world);
+    world.spawn(None, async move {
+        later.sleep(ms).await;
+        let mut weather = later.weather.borrow_mut();
+        let there = weather.faults.iter().position(|other| *other == fault);
+        if let Some(there) = there {
+            weather.faults.remove(there);
+            drop(weather);
+            over(&later);
+        }
+    });
+}
+
+/// A process of this host starts after a while, unless one runs there.
+fn start_later(world: &Rc<World>, host: usize, after: i64) {
+    let later = Rc::clone(world);
+    world.spawn(None, async move {
+        later.sleep(after).await;
+        let runs = {
+            let lives = later.lives.borrow();
+            lives.iter().any(|life| life.host == host && life.alive)
+        };
+        if !runs {
+            spawn_process(&later, host);
+        }
+    });
+}
+
+/// Markers are written one by one, in any order, and all when the time is over.
+fn hold_markers(world: &Rc<World>, lasts: i64) {
+    world.count(Course::MarkersHeld);
+    world.broker.borrow_mut().hold_markers();
+    let later = Rc::clone(world);
+    let until = world.elapsed() + lasts;
+    world.spawn(None, async move {
+        while later.elapsed() < until.min(FAULTS_UNTIL) {
+            let pause = later.between(1, 40);
+            later.sleep(pause).await;
+            let outstanding = later.broker.borrow().outstanding_markers();
+            if outstanding > 1 {
+                later.count(Course::MarkerLate);
+            }
+            let which = later.below(outstanding);
+            later.broker.borrow_mut().write_marker(which);
+            later.look();
+        }
+        later.broker.borrow_mut().write_markers();
+        later.look();
+    });
+}
+
+fn compact(world: &World) {
+    let mut broker = world.broker.borrow_mut();
+    let compacted = broker.topics().filter(|(_, _, settings)| settings.compact);
+    let compacted: Vec<(String, u32)> = compacted
+        .map(|(name, partitions, _)| (name.to_owned(), partitions))
+        .collect();
+    for (name, partitions) in compacted {
+        world.count(Course::Compacted);
+        for partition in 0..partitions {
+            let done = broker.compact(world.now(), (&name, partition));
+            done.expect("the topic is there");
+        }
+    }
+}
+
+fn befall_disk(world: &World, host: usize, fault: Fault) {
+    let disk = &mut world.disks.borrow_mut()[host];
+    let whole = disk
+        .snapshots
+        .iter_mut()
+        .filter(|(_, file)| !file.is_empty());
+    for (place, file) in whole {
+        let at = world.below(file.len());
+        match fault {
+            Fault::Tear { .. } => {
+                world.count(Course::SnapshotTorn);
+                file.truncate(at);
+            }
+            Fault::Flip { .. } => {
+                world.count(Course::SnapshotTorn);
+                file[at] ^= 1 << world.below(8);
+            }
+            _ => {
+                world.count(Course::SnapshotReverted);
+                if let Some(backup) = disk.backup.get(place) {
+                    *file = backup.clone();
+                }
+            }
+        }
+    }
+}
