@@ -579,6 +579,11 @@ impl Worker {
         )
     }
 
+    /// The mark of the open epoch; of the last one where none is open.
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
     /// Everything counted since the start, without the open epoch.
     pub fn tally(&self) -> &Tally {
         &self.total

@@ -16,6 +16,7 @@ use millstream_engine::state::restore::{MapPartition, Phase};
 
 use crate::cluster::{Read, Reader};
 use crate::directory::{MapPlace, SharedPartition};
+use crate::fault;
 use crate::map_memory::MapMemory;
 use crate::snapshots::Snapshots;
 use crate::snapshots::loader::{Loader, Wanted};
@@ -132,7 +133,9 @@ impl<R: Reader> Changelogs<R> {
                 end,
             });
         }
+        fault::reach("restore-bounds-read");
         if warm > 0 {
+            fault::reach("standby-claimed");
             tracing::info!("{warm} map partitions are taken over from standby copies");
         }
         self.held = held;
@@ -288,6 +291,7 @@ impl<R: Reader> Changelogs<R> {
             return Ok(());
         }
         self.loaded_due = now + LOADED_PAUSE;
+        fault::reach("restore-tail-begun");
         for place in self.loaded.drain(..) {
             self.loading.remove(&place);
             self.behind.insert(place, now);
@@ -474,6 +478,7 @@ impl<R: Reader> Changelogs<R> {
         for place in moved {
             match self.held.get(place).map(|shared| read(shared).phase()) {
                 Some(Phase::Restoring { .. }) => {
+                    fault::reach("restore-folding");
                     self.behind.insert(*place, now);
                 }
                 Some(Phase::Live) | None => {

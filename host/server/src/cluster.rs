@@ -269,6 +269,13 @@ pub trait Producer {
     /// Why Kafka will never take what this producer writes, if it said so. To be asked after a send or a flush in an open
     /// transaction has failed, and only then.
     fn refusal(&self) -> Option<String>;
+
+    /// Ends what is open, and says whether this producer would take another transaction: what must never be asked of one that the engine
+    /// wants replaced, but by a test that shows why.
+    #[cfg(feature = "faults")]
+    fn keep(&mut self) -> bool {
+        false
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,6 +9,7 @@ mod config;
 mod directory;
 mod embedded;
 mod failure_log;
+mod fault;
 mod feed;
 mod insist;
 mod kafka;

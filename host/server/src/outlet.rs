@@ -14,6 +14,7 @@ use millstream_engine::state::overlay::Change;
 use millstream_engine::task::run::Output;
 
 use crate::cluster::{Cluster, InitError, Producer};
+use crate::fault;
 use crate::insist::{Stopping, insist};
 use crate::topics::Topics;
 
@@ -131,11 +132,11 @@ impl<C: Cluster> Outlet<C> {
             headers: none.of(0),
         };
         let changelog = self.changelogs[change.map.0];
-        producer.send(
-            changelog.expect("only maps that the pipeline writes are changed"),
-            Some(change.partition),
-            &record,
-        )
+        let topic = changelog.expect("only maps that the pipeline writes are changed");
+        fault::reach("epoch-change-sending");
+        fault::stamped(&record, |record| {
+            producer.send(topic, Some(change.partition), record)
+        })
     }
 }
 
@@ -156,6 +157,9 @@ impl<C: Cluster> Output for Sending<'_, C> {
                 .expect("the engine lets no null key into a stream");
             changelog::partition(key, partitions)
         });
-        self.producer.send(topic, partition, record)
+        fault::reach("epoch-output-sending");
+        fault::stamped(record, |record| {
+            self.producer.send(topic, partition, record)
+        })
     }
 }

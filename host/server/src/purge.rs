@@ -11,6 +11,7 @@ use millstream_engine::pipeline::Pipeline;
 use millstream_engine::task::TopicPartition;
 
 use crate::cluster::{Admin as _, Cluster};
+use crate::fault;
 use crate::status::SharedStatus;
 
 /// How often it is done, and how often it is looked whether the process ends.
@@ -71,9 +72,11 @@ impl Purge {
             .map(|(at, offset)| (topic(at), at.partition, *offset))
             .collect();
         // One that has been idle for long is cut off by the brokers: it is made anew each time.
+        fault::reach("purge-asking");
         let admin = cluster.admin();
         match admin.and_then(|admin| admin.delete_records(&before)) {
             Ok(()) => {
+                fault::reach("purge-done");
                 self.said.clear();
                 self.purged.extend(consumed);
             }

@@ -11,6 +11,7 @@ use millstream_engine::worker::{Effect, Event, Slot, Worker};
 
 use crate::cluster::{Cluster, Producer as _};
 use crate::failure_log::FailureLog;
+use crate::fault;
 use crate::outlet::{Outlet, Sending};
 use crate::wasm::Steps;
 
@@ -47,9 +48,10 @@ impl<C: Cluster> Running<C> {
         }
     }
 
-    pub fn begin(&mut self, guarantee: Guarantee) {
+    pub fn begin(&mut self, engine: &Worker) {
         self.steps.begin_epoch();
-        if guarantee == Guarantee::ExactlyOnce
+        fault::began(engine.token());
+        if engine.guarantee() == Guarantee::ExactlyOnce
             && let Err(error) = self.producer().begin()
         {
             // The first send fails too, and that breaks the epoch.
@@ -72,7 +74,8 @@ impl<C: Cluster> Running<C> {
                 [Effect::Begin],
                 "work opens a transaction and nothing else"
             );
-            self.begin(engine.guarantee());
+            self.begin(engine);
+            fault::reach("epoch-begun");
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |since| {
@@ -84,6 +87,7 @@ impl<C: Cluster> Running<C> {
         };
         let at = engine.place(slot);
         let ran = engine.run(slot, now, &mut self.steps, &mut output)?;
+        fault::reach("epoch-batch-run");
         for failure in &ran.failures {
             self.failures
                 .log(engine.topic(at.topic), at.partition, failure);

@@ -16,6 +16,7 @@ use millstream_engine::pipeline::{MapId, Pipeline};
 use crate::changelogs::Changelogs;
 use crate::cluster::{Cluster, instance_of};
 use crate::directory::{MapPlace, SharedPartition};
+use crate::fault;
 use crate::map_memory::MapMemory;
 
 /// How long the thread sleeps where there is nothing to fold.
@@ -208,6 +209,7 @@ impl<C: Cluster> Keeper<C> {
         }
         let places: Vec<MapPlace> = places.into_iter().collect();
         self.changelogs.follow(&places)?;
+        fault::reach("standby-followed");
         let mut kept = self.standbys.held();
         // What was claimed meanwhile is a worker's.
         let claimed = |place: &MapPlace| before.contains(place) && !kept.contains_key(place);

@@ -16,6 +16,7 @@ use millstream_engine::worker::Setup;
 use crate::cluster::{Admin, AdminError, Cluster, StartPlace};
 use crate::config::{Config, Problems};
 use crate::directory::Directory;
+use crate::fault;
 use crate::kafka::Clients;
 use crate::map_memory::MapMemory;
 use crate::outlet::{OpenError, Outlet};
@@ -138,9 +139,12 @@ pub fn run(
 ) -> Result<(), Failure> {
     let name = &config.pipeline.name;
     let mut lock = SeatLock::take(name, &options.instance, clients.bootstrap())?;
+    fault::reach("start-seat-locked");
     run_on(clients, Some(&mut lock), config, steps, options, control)?;
     if control.drain.load(Ordering::Relaxed) {
+        fault::reach("drain-left");
         lock.note_drained();
+        fault::reach("drain-noted");
     }
     Ok(())
 }
@@ -167,6 +171,7 @@ pub fn run_on<C: Cluster>(
         Err(Failure::Cluster(AdminError::Stopped)) => return Ok(()),
         topics => topics?,
     };
+    fault::reach("start-topics-made");
     let outlet = Outlet::new(cluster, 0, &config.pipeline, &topics);
     let producers = match open_seats(&outlet, options.workers, lock, stop) {
         Err(OpenError::Stopping(_)) => return Ok(()),
@@ -182,6 +187,7 @@ pub fn run_on<C: Cluster>(
         Err(AdminError::Stopped) => return Ok(()),
         settled => settled?,
     }
+    fault::reach("start-offsets-settled");
     let counts = snapshots::counts(&config.pipeline);
     let open = |state| Snapshots::open(state, &config.pipeline, &topics.maps, &admin, &counts);
     let snapshots = options.state.as_ref().and_then(open);
@@ -193,6 +199,7 @@ pub fn run_on<C: Cluster>(
     let mut replicated = start_replicated(cluster, &served, snapshots.clone())?;
     let directory = Arc::clone(&served.directory);
     let writer = start_writer(snapshots.clone(), &directory)?;
+    fault::reach("start-tables-begun");
     let standby = start_standby(cluster, config.standby, &served, topics.map_partitions)?;
     let seats = Seats {
         outlet: &outlet,
@@ -204,6 +211,7 @@ pub fn run_on<C: Cluster>(
         control,
     };
     let workers = start_workers(seats, &served)?;
+    fault::reach("start-workers-begun");
     let purging = purge::start(cluster, &served.pipeline, &control.workers, stop);
     purging.map_err(|source| Failure::System {
         what: "a thread".into(),
@@ -214,6 +222,7 @@ pub fn run_on<C: Cluster>(
         source,
     })?;
     tracing::info!("listening on http://{}", server.address);
+    fault::reach("start-listening");
     // Ending a client takes a tenth of a second, in which the workers have begun.
     drop(admin);
     let ended = watch(workers, &directory, &mut replicated, stop);
@@ -236,6 +245,7 @@ fn connect<C: Cluster>(
         let left = |patience: Duration| patience.saturating_sub(began.elapsed());
         let patience = options.connect_timeout.map(left);
         admin.connect(patience, stopping)?;
+        fault::reach("start-connected");
         match prepare(config, cluster, admin, address) {
             Err(Failure::Cluster(AdminError::Unanswered(why)))
                 if !patience.is_some_and(|left| left.is_zero()) =>
@@ -396,6 +406,7 @@ fn open_seats<C: Cluster>(
     let mut producers = Vec::new();
     for worker in 0..seats {
         let producer = outlet.of(worker).open(stop, &|| ())?;
+        fault::reach("start-producer-initialised");
         if worker < workers {
             producers.push(producer);
         }

@@ -8,6 +8,7 @@ use millstream_engine::task::run::SinkLimits;
 
 use crate::cluster::{Admin, AdminError, TopicFacts, Upkeep};
 use crate::config::{Config, Problem, Problems};
+use crate::fault;
 
 /// Topics as the pipeline uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,7 @@ pub fn prepare(config: &Config, admin: &impl Admin) -> Result<Topics, TopicsErro
             };
             tracing::info!("making topic {topic} with {partitions} partitions{words}");
             let made = admin.create_topic(&topic, partitions, upkeep)?;
+            fault::reach("start-topic-made");
             facts.extend([(topic, made)]);
         }
     }

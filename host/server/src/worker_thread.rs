@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream_engine::commit::machine::Reason;
-use millstream_engine::commit::verdict::{Sends, Verdict};
 use millstream_engine::pipeline::{Guarantee, Kept, MapId};
 use millstream_engine::task::TopicPartition;
 use millstream_engine::task::run::Broken;
@@ -22,6 +21,7 @@ use crate::cluster::{
 };
 use crate::directory::{Directory, Holder};
 use crate::failure_log::FailureLog;
+use crate::fault;
 use crate::insist::{Stopping, insist};
 use crate::map_memory::MapMemory;
 use crate::outlet::{OpenError, Outlet};
@@ -34,6 +34,7 @@ use crate::tables::Tables;
 use crate::wasm::{StepPlugin, Steps};
 
 mod assignment;
+mod closing;
 mod succession;
 
 use succession::Succession;
@@ -193,6 +194,7 @@ impl<C: Cluster> Loop<C> {
             // Others change these partitions from now on.
             self.holder.remove(changelogs.held());
         }
+        fault::reach("drain-committed");
         match (self.consumer.leave(), ended) {
             (Err(why), Ok(()) | Err(Halt::Stopped)) => {
                 Err(Halt::Failed(WorkerError::Failed(format!(
@@ -217,11 +219,7 @@ impl<C: Cluster> Loop<C> {
         self.watch_tables()?;
         let idle = self.consume()? == 0;
         for rebalance in self.consumer.rebalances() {
-            self.happened(match rebalance {
-                Rebalance::Assigned(partitions) => Event::Assigned(partitions),
-                Rebalance::Revoked => Event::Revoked,
-                Rebalance::Lost => Event::Lost,
-            })?;
+            self.rebalance(rebalance)?;
         }
         beat(&self.consumer, &self.holder);
         let now = self.began.elapsed();
@@ -244,6 +242,23 @@ impl<C: Cluster> Loop<C> {
         let steps = self.running.steps.meters();
         self.reporter.publish(&self.engine, &self.consumer, steps);
         Ok(())
+    }
+
+    fn rebalance(&mut self, rebalance: Rebalance) -> Result<(), Halt> {
+        match rebalance {
+            Rebalance::Assigned(partitions) => {
+                fault::reach("assigned-noted");
+                self.happened(Event::Assigned(partitions))
+            }
+            Rebalance::Revoked => {
+                fault::reach("revoked-noted");
+                self.happened(Event::Revoked)
+            }
+            Rebalance::Lost => {
+                fault::reach("lost-noted");
+                self.happened(Event::Lost)
+            }
+        }
     }
 
     /// Takes in what the group has for us; full queues are run at once. Returns how many records came.
@@ -361,12 +376,13 @@ impl<C: Cluster> Loop<C> {
     fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Halt> {
         match effect {
             Effect::Begin => {
-                self.running.begin(self.seat.outlet.cluster.guarantee());
+                self.running.begin(&self.engine);
                 Ok(None)
             }
             Effect::Commit => {
                 let verdict = self.commit();
                 self.expect_changes(&verdict);
+                fault::reach("epoch-judged");
                 Ok(Some(Event::Verdict(verdict)))
             }
             Effect::Merge => self.merge().map(|()| None),
@@ -391,6 +407,7 @@ impl<C: Cluster> Loop<C> {
                         }
                     },
                 )?;
+                fault::reach("rewind-sought");
                 Ok(None)
             }
             Effect::End(End::Stopped) => Err(self.stopped()),
@@ -405,8 +422,13 @@ impl<C: Cluster> Loop<C> {
     fn replace(&mut self) -> Result<(), Halt> {
         // What the plugins saw since the last checkpoint may be rolled back.
         self.running.steps.discard();
+        fault::reach("replace-begun");
+        if fault::keeps(self.running.producer()) {
+            return self.restore_state();
+        }
         // Gone before the next one is made: it might still send what it was asked to.
         self.running.producer = None;
+        fault::reach("replace-dropped");
         let retrying = self.reporter.retrying(&self.engine);
         let failures = retrying.map_or(0, |retrying| retrying.epochs);
         let pause = FAILURE_PAUSE * failures.saturating_sub(1).min(FAILURES_COUNTED);
@@ -420,6 +442,7 @@ impl<C: Cluster> Loop<C> {
             .outlet
             .open(&self.seat.stop, &|| self.look_after_seat())?;
         self.running.producer = Some(producer);
+        fault::reach("replace-opened");
         self.restore_state()
     }
 
@@ -444,95 +467,11 @@ impl<C: Cluster> Loop<C> {
         look_after_seat(&self.consumer, &self.changelogs, &self.holder);
     }
 
-    fn commit(&mut self) -> Verdict {
-        let began = Instant::now();
-        let mut verdict = self.try_commit().unwrap_or_else(Verdict::Aborted);
-        if let Verdict::Committed(_) = verdict {
-            self.reporter.commits.note(began.elapsed());
-        }
-        if let (Verdict::Aborted(_) | Verdict::InDoubt(_), Some(why)) =
-            (&verdict, self.consumer.fenced())
-        {
-            // A new producer under this name would fence the process that has the seat now.
-            verdict = Verdict::Fenced(why);
-        }
-        match &verdict {
-            Verdict::Committed(Sends::Once) => {}
-            Verdict::Committed(Sends::Several) => tracing::info!("committed after several tries"),
-            Verdict::Aborted(why) => {
-                tracing::warn!("the epoch is aborted and will be run again: {why}");
-                self.reporter.failed(&self.engine, why);
-            }
-            Verdict::InDoubt(why) => {
-                tracing::warn!("the commit is in doubt: {why}; reading the offsets back");
-                self.reporter.failed(&self.engine, why);
-            }
-            Verdict::Fenced(why) | Verdict::Fatal(why) => {
-                tracing::error!("the commit failed: {why}");
-            }
-        }
-        verdict
-    }
-
     /// The end that was asked for: a clean one unless the last epoch failed.
     fn stopped(&self) -> Halt {
         match self.reporter.retrying(&self.engine) {
             None => Halt::Stopped,
             Some(failed) => Halt::Failed(WorkerError::Uncommitted(failed.reason.clone())),
-        }
-    }
-
-    /// What was committed to the changelogs of partitions held here is to come back through them.
-    fn expect_changes(&mut self, verdict: &Verdict) {
-        if let (Verdict::Committed(_), Some(changelogs)) = (verdict, &mut self.changelogs) {
-            let mut last = None;
-            for change in self.engine.changes() {
-                let place = (change.map, change.partition);
-                if last.replace(place) != Some(place) {
-                    changelogs.expect(place);
-                }
-            }
-        }
-    }
-
-    /// Steps' own state is as they changed it.
-    fn merge(&mut self) -> Result<(), Halt> {
-        let Some(changelogs) = &mut self.changelogs else {
-            return Ok(());
-        };
-        let maps = &self.seat.setup.pipeline.maps;
-        let changes = self.engine.changes();
-        let own = changes.filter(|change| maps[change.map.0].kept == Kept::State);
-        let merged = changelogs.merge(own);
-        merged.map_err(|why| Halt::Failed(WorkerError::Failed(why)))
-    }
-
-    /// Errors are reasons to abort: nobody has asked for the transaction's end.
-    fn try_commit(&mut self) -> Result<Verdict, String> {
-        self.running.send_changes(&self.engine)?;
-        let is_lost = || is_lost(&self.consumer, &self.changelogs, &self.holder);
-        if let Err(why) = self.running.producer().flush(&is_lost) {
-            let refusal = self.running.producer().refusal();
-            return Ok(refusal.map_or(Verdict::Aborted(why), Verdict::Fatal));
-        }
-        let held: Vec<TopicPartition> = self.engine.held().map(|(at, _)| at).collect();
-        let positions = self.consumer.positions(&held);
-        let (offsets, metadata) = self
-            .engine
-            .offsets_to_commit(|at| positions.get(&at).copied());
-        match self.seat.outlet.cluster.guarantee() {
-            Guarantee::AtLeastOnce => {
-                self.consumer.commit(&offsets, &metadata)?;
-                Ok(Verdict::Committed(Sends::Once))
-            }
-            Guarantee::ExactlyOnce => {
-                let commit = self.consumer.commit_of(&offsets, &metadata)?;
-                if is_lost() {
-                    // What the group says of us now may be of a later life than these records.
-                    return Err("the partitions were lost".into());
-                }
-                Ok(self.running.producer().commit(&commit, &is_lost))
-            }
         }
     }
 

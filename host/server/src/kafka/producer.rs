@@ -25,6 +25,13 @@ use super::consumer::Commit;
 use super::metadata;
 use super::verdict::{self, Stage, TransactionError};
 use crate::cluster::{self, InitError};
+use crate::fault;
+
+mod apart;
+#[cfg(feature = "faults")]
+mod keeping;
+
+use apart::{Asked, HUNG_WORDS, insist};
 
 /// How long one call may take before we look around and make it again: a session that times out meanwhile has to be noticed before
 /// the brokers are back.
@@ -34,15 +41,8 @@ const SLICE: Duration = Duration::from_millis(500);
 /// half a second, of which a start takes all where the coordinator is just ending what the seat left open.
 const INIT_SLICE: Duration = Duration::from_millis(10);
 
-/// How long a commit takes before that is said, and between sayings.
-const LONG: Duration = Duration::from_secs(2);
-
 /// How long a commit is tried before it is in doubt, or, where its end was never sent, given up.
 const COMMIT_MAX: Duration = Duration::from_secs(15);
-
-/// How long a call that takes a slice may take before it is taken not to come back: librdkafka's issues 5456 and 5511, seen here when the
-/// coordinator's connection broke while offsets were added.
-const HUNG: Duration = Duration::from_secs(10);
 
 /// How long a send waits for room in the producer's queue, and a flush for deliveries.
 const ROOM_MAX: Duration = Duration::from_secs(30);
@@ -50,6 +50,9 @@ const ROOM_MAX: Duration = Duration::from_secs(30);
 /// The Kafka protocol's keys of the requests that end a transaction, and add offsets to it.
 const END_TXN: i16 = 26;
 const TXN_OFFSET_COMMIT: i16 = 28;
+/// And of others that only a test waits for.
+const INIT_PRODUCER_ID: i16 = 22;
+const ADD_PARTITIONS_TO_TXN: i16 = 24;
 
 /// librdkafka's word for "the one that the key hashes to".
 const ANY_PARTITION: i32 = -1;
@@ -339,6 +342,7 @@ impl cluster::Producer for Producer {
             offsets: ptr::null(),
             group: ptr::null(),
         };
+        fault::reach("epoch-offsets-added");
         let ended = insist(
             || {
                 look();
@@ -347,7 +351,10 @@ impl cluster::Producer for Producer {
             || self.apart(asked, Asked::commit, look),
         );
         match ended {
-            Some(Ok(())) => Verdict::Committed(self.sends()),
+            Some(Ok(())) => {
+                fault::reach("epoch-answered");
+                Verdict::Committed(self.sends())
+            }
             Some(Err(error)) => verdict::judge(&error, Stage::End),
             None => Verdict::InDoubt(HUNG_WORDS.into()),
         }
@@ -364,76 +371,10 @@ impl cluster::Producer for Producer {
             _ => None,
         }
     }
-}
 
-const HUNG_WORDS: &str =
-    "librdkafka does not come back from a call; its client is left behind, and replaced";
-
-/// What a call said; none where it does not come back.
-type Answer = Option<Result<(), TransactionError>>;
-
-/// What the two calls of a commit are given.
-#[derive(Clone, Copy)]
-struct Asked {
-    native: *mut sys::rd_kafka_t,
-    offsets: *const sys::rd_kafka_topic_partition_list_t,
-    group: *const sys::rd_kafka_consumer_group_metadata_t,
-}
-
-// SAFETY: a librdkafka client may be used from any thread; list and group metadata are read before the call begins to wait, while the
-// caller has them.
-unsafe impl Send for Asked {}
-
-impl Asked {
-    fn add_offsets(self) -> Result<(), TransactionError> {
-        // SAFETY: the client is alive, or left behind for good; the call copies list and group metadata before it waits.
-        unsafe {
-            let (offsets, group) = (self.offsets, self.group);
-            let wait = millis(SLICE);
-            let error =
-                sys::rd_kafka_send_offsets_to_transaction(self.native, offsets, group, wait);
-            TransactionError::check(error)
-        }
-    }
-
-    fn commit(self) -> Result<(), TransactionError> {
-        // SAFETY: the client is alive, or left behind for good; the error object is taken over.
-        unsafe {
-            let error = sys::rd_kafka_commit_transaction(self.native, millis(SLICE));
-            TransactionError::check(error)
-        }
-    }
-}
-
-impl Producer {
-    /// Makes a call on a thread of its own, and waits for it as long as it may come back.
-    fn apart(
-        &self,
-        asked: Asked,
-        call: fn(Asked) -> Result<(), TransactionError>,
-        look: &dyn Fn() -> bool,
-    ) -> Answer {
-        let (say, heard) = std::sync::mpsc::sync_channel(1);
-        let ask = move || {
-            // Nobody listens where it was given up.
-            let _ = say.send(call(asked));
-        };
-        let thread = std::thread::Builder::new().name("commit".into());
-        if let Err(why) = thread.spawn(ask) {
-            tracing::error!("no thread can be made to commit: {why}");
-            return None;
-        }
-        let began = Instant::now();
-        loop {
-            if let Ok(answer) = heard.recv_timeout(SLICE) {
-                return Some(answer);
-            }
-            look();
-            if began.elapsed() > HUNG {
-                self.hung.set(true);
-                return None;
-            }
-        }
+    #[cfg(feature = "faults")]
+    fn keep(&mut self) -> bool {
+        self.end_and_keep()
     }
 }
 
@@ -468,22 +409,6 @@ impl std::fmt::Debug for Producer {
         f.debug_struct("Producer")
             .field("shared", &self.shared)
             .finish_non_exhaustive()
-    }
-}
-
-/// Makes a call again, as long as librdkafka says that it may be and nobody gives up.
-fn insist(give_up: impl Fn() -> bool, mut call: impl FnMut() -> Answer) -> Answer {
-    let mut said = Instant::now();
-    loop {
-        match call() {
-            Some(Err(error)) if error.retriable && !give_up() => {
-                if said.elapsed() > LONG {
-                    said = Instant::now();
-                    tracing::info!(target: "millstream::kafka", "the commit takes long: {error}");
-                }
-            }
-            result => return result,
-        }
     }
 }
 
@@ -560,13 +485,18 @@ extern "C" fn on_request_sent(
 ) -> sys::rd_kafka_resp_err_t {
     // SAFETY: the pointer is `create`'s, to what lives longer than the client.
     let shared = unsafe { &*opaque.cast::<Shared>() };
-    let sent = match api_key {
-        END_TXN => Some(&shared.ends_sent),
-        TXN_OFFSET_COMMIT => Some(&shared.offsets_sent),
-        _ => None,
-    };
-    if let Some(sent) = sent {
-        sent.fetch_add(1, Ordering::SeqCst);
+    match api_key {
+        END_TXN => {
+            shared.ends_sent.fetch_add(1, Ordering::SeqCst);
+            fault::reach("epoch-end-sent");
+        }
+        TXN_OFFSET_COMMIT => {
+            shared.offsets_sent.fetch_add(1, Ordering::SeqCst);
+            fault::reach("epoch-offsets-sent");
+        }
+        ADD_PARTITIONS_TO_TXN => fault::reach("epoch-partitions-sent"),
+        INIT_PRODUCER_ID => fault::reach("replace-sent"),
+        _ => {}
     }
     sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
 }

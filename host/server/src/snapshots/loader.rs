@@ -17,6 +17,7 @@ use millstream_engine::state::snapshot::{Decoder, ENTRY_OVERHEAD, Fault, Header,
 use super::shelf::{Named, Shelf, remove};
 use super::{Snapshots, now};
 use crate::directory::{MapPlace, SharedPartition};
+use crate::fault;
 use crate::map_memory::MapMemory;
 
 /// How much is read at a time.
@@ -197,6 +198,7 @@ impl Filling {
                 match piece {
                     Piece::Header(header) => {
                         self.check(wanted, &header)?;
+                        fault::reach("restore-snapshot-opened");
                         from = header.from;
                         let most = header.entries.min(bytes / ENTRY_OVERHEAD as u64);
                         let most = usize::try_from(most).unwrap_or(0);
@@ -205,6 +207,7 @@ impl Filling {
                     Piece::Entries(block) => {
                         let loaded = write(&wanted.shared).load(&block);
                         loaded.map_err(Refusal::Full)?;
+                        fault::reach("restore-snapshot-half-loaded");
                     }
                     Piece::End(trailer) => {
                         trailer.is_within(wanted.end)?;
@@ -215,6 +218,7 @@ impl Filling {
         }
         // Only now is it known that nothing stands behind the end.
         write(&wanted.shared).loaded(from);
+        fault::reach("restore-snapshot-loaded");
         Ok(entries)
     }
 

@@ -9,6 +9,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::fault;
+
 /// How many snapshots of a partition stay: should the newest turn out damaged, there is another.
 const KEPT: usize = 2;
 
@@ -152,6 +154,7 @@ pub struct Draft {
 
 impl Draft {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        fault::write_to_disk()?;
         self.file.write_all(bytes)?;
         self.bytes += bytes.len() as u64;
         self.unsynced += bytes.len();
@@ -164,8 +167,11 @@ impl Draft {
 
     /// Gives it its name, once it is on the disk. Returns its bytes.
     pub fn publish(self) -> io::Result<u64> {
+        fault::write_to_disk()?;
         self.file.sync_all()?;
+        fault::reach("snapshot-synced");
         std::fs::rename(&self.path, &self.name)?;
+        fault::reach("snapshot-renamed");
         File::open(&self.folder)?.sync_all()?;
         Ok(self.bytes)
     }

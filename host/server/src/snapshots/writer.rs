@@ -15,6 +15,7 @@ use millstream_engine::state::snapshot::{CLOCK_SLACK, Encoder, Header, age_max};
 
 use super::{Snapshots, now};
 use crate::directory::{Directory, MapPlace, SharedPartition};
+use crate::fault;
 
 /// A snapshot is written once so many changelog offsets came after the last one, or a quarter of the entries, whichever is more.
 const CHANGES_MIN: i64 = 10_000;
@@ -233,10 +234,13 @@ impl Rounds {
             Walk::of(&partition)
         };
         let mut draft = shelf.draft(header.begun, header.from)?;
+        fault::reach("snapshot-begun");
         if !self.walk(&walk, &header, shared, |bytes| draft.write(bytes))? {
             return Ok(None);
         }
+        fault::reach("snapshot-written");
         let bytes = draft.publish()?;
+        fault::reach("snapshot-published");
         self.known.insert(
             place,
             Known {
@@ -245,6 +249,7 @@ impl Rounds {
             },
         );
         self.sweep_one(place)?;
+        fault::reach("snapshot-swept");
         Ok(Some((header.from, bytes)))
     }
 
@@ -273,6 +278,7 @@ impl Rounds {
             }
             encoder.flush(&mut out);
             write(&out)?;
+            fault::reach("snapshot-half-written");
             out.clear();
             std::thread::sleep((began.elapsed() * REST).min(REST_MAX));
         }

@@ -15,6 +15,7 @@ use crate::awaited::Awaited;
 use crate::changelogs::{self, PENDING_MAX};
 use crate::cluster::{Cluster, Member as _};
 use crate::directory::MapPlace;
+use crate::fault;
 use crate::insist::insist;
 use crate::status::Phase;
 
@@ -36,6 +37,7 @@ impl<C: Cluster> Loop<C> {
         let cluster = &self.seat.outlet.cluster;
         if taking {
             succession.look(cluster, &look);
+            fault::reach("assigned-group-looked-at");
         }
         let began = Instant::now();
         let explain = |why| match began.elapsed() > PENDING_MAX {
@@ -61,11 +63,15 @@ impl<C: Cluster> Loop<C> {
                 Ok(offsets)
             },
         )?;
+        fault::reach("assigned-offsets-read");
         if taking {
             succession.succeed(cluster, &offsets, &look);
         }
         self.succession = succession;
         self.check_changelogs(&offsets)?;
+        if !taking {
+            fault::reach("doubt-offsets-read");
+        }
         Ok(offsets)
     }
 
@@ -90,7 +96,9 @@ impl<C: Cluster> Loop<C> {
         insist(stop, "taking the partitions", &|| (), || {
             self.consumer.assign(offsets)
         })?;
+        fault::reach("assigned-consuming");
         self.take_maps(offsets)?;
+        fault::reach("assigned-maps-taken");
         let held: Vec<String> = offsets
             .iter()
             .map(|(at, offset)| self.describe(*at, *offset))
@@ -153,6 +161,7 @@ impl<C: Cluster> Loop<C> {
                     worker = self.seat.setup.worker,
                     "the tables are live: records are run"
                 );
+                fault::reach("assigned-tables-live");
                 self.happened(Event::TablesLive)
             }
             (false, false) => {
@@ -174,6 +183,7 @@ impl<C: Cluster> Loop<C> {
     }
 
     pub(super) fn unassign(&mut self) -> Result<(), Halt> {
+        fault::reach("revoked-closed");
         self.awaited = None;
         if let Some(changelogs) = &mut self.changelogs {
             self.holder.remove(changelogs.held());
@@ -181,10 +191,12 @@ impl<C: Cluster> Loop<C> {
                 .park()
                 .map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
         }
+        fault::reach("revoked-maps-parked");
         self.consumer
             .unassign()
             .map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
         tracing::info!(worker = self.seat.setup.worker, "all partitions given up");
+        fault::reach("revoked-done");
         self.reporter.set_phase(Phase::Joining);
         Ok(())
     }

@@ -13,6 +13,7 @@ use millstream_engine::commit::token::Token;
 use millstream_engine::worker::CommittedOffset;
 
 use crate::cluster::{Cluster, InitError, Producer as _};
+use crate::fault;
 
 /// A seat that can't be had in so many tries is left to its time-out.
 const TRIES: u32 = 10;
@@ -69,6 +70,7 @@ impl Succession {
 }
 
 fn end<C: Cluster>(cluster: &C, seat: &str, between: &dyn Fn()) {
+    fault::reach("succession-ending");
     let ended = cluster.producer(seat, &[], (0, 0)).and_then(|producer| {
         for _ in 0..TRIES {
             match producer.init(TRY) {
@@ -80,6 +82,7 @@ fn end<C: Cluster>(cluster: &C, seat: &str, between: &dyn Fn()) {
         }
         Err("it took too long".into())
     });
+    fault::reach("succession-ended");
     match ended {
         Ok(()) => tracing::info!("{seat} is gone: what it may have left open is ended"),
         Err(why) => tracing::warn!(
