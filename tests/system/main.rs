@@ -20,6 +20,7 @@ mod openapi;
 mod passthrough;
 mod pipelines;
 mod queries;
+mod proxy_proofs;
 mod quickstart;
 mod rig_proofs;
 mod routing;

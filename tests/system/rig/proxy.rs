@@ -1,21 +1,30 @@
-//! A TCP proxy before a broker that reads as much of Kafka's protocol as it takes to know which
+//! A TCP proxy before each broker that reads as much of Kafka's protocol as it takes to know which
 //! request passes, so that a test can act at exactly that moment: before the broker sees the n-th
-//! EndTxn, or when it has answered it and the client doesn't know yet.
+//! EndTxn, or when it has answered it and the client doesn't know yet. It can lose a frame, hold it,
+//! and let a request arrive late, or again, on another connection.
 //!
 //! Clients come to it because the broker advertises its port
-//! ([`crate::kafka::Options::advertised`]). It never changes, reorders or delays a frame by itself,
-//! and at most [`CONNECTIONS_MAX`] connections are open at a time.
+//! ([`crate::kafka::Options::advertised`]). It never changes a frame, and loses, reorders or delays
+//! none by itself; at most [`CONNECTIONS_MAX`] connections are open at a time, and [`LATE_MAX`]
+//! requests on their way.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// Past this, a new connection is closed at once.
 pub const CONNECTIONS_MAX: usize = 256;
+/// Past this, a request that was to come late doesn't come at all.
+pub const LATE_MAX: usize = 64;
+/// How long the broker may take to answer a request that came late; nobody reads what it says.
+const LATE_ANSWER: Duration = Duration::from_secs(10);
+/// How often whoever holds a frame looks whether the proxy ends.
+const LOOK: Duration = Duration::from_millis(10);
 /// Kafka's own limit (socket.request.max.bytes) on requests; answers stay below it too.
 const FRAME_BYTES_MAX: usize = 100 << 20;
 /// Requests of one connection that have had no answer yet. Those that get none (acks=0) stay in the
@@ -44,12 +53,22 @@ pub enum When {
     Answered,
 }
 
-/// What becomes of the frame that a hook was called for.
+/// What becomes of the frame that a hook was called for. Only a request that the broker has not seen can be late or come again; for
+/// others these are a cut, and nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Then {
     Forward,
     /// The connection is closed on both sides; a frame not yet forwarded is lost.
     Cut,
+    /// It is lost, and the connection stays.
+    Drop,
+    /// It waits for so long, and with it what is behind it on its connection.
+    Hold(Duration),
+    /// The connection is closed on both sides, and the request arrives after so long all the same: on
+    /// another connection, as what a broker's socket had of it would.
+    Late(Duration),
+    /// It is forwarded, and arrives again after so long, on another connection.
+    Again(Duration),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +78,8 @@ pub struct Request {
     pub correlation_id: i32,
     /// Which one of its API key this is since the proxy started, from 1.
     pub number: u64,
+    /// The broker that it is for, from 1.
+    pub node: u16,
     /// With the four bytes of its length.
     pub bytes: usize,
 }
@@ -76,14 +97,17 @@ struct Shared {
     hooks: Mutex<Vec<Registered>>,
     counts: Mutex<HashMap<i16, u64>>,
     /// Both sockets of every open connection, by the connection's number.
-    open: Mutex<HashMap<u64, [TcpStream; 2]>>,
+    open: Mutex<HashMap<(u16, u64), [TcpStream; 2]>>,
+    /// Frames that are held, and requests that are to arrive still.
+    pending: AtomicUsize,
+    late: Mutex<Vec<JoinHandle<()>>>,
     stopping: AtomicBool,
 }
 
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
+    acceptors: Vec<JoinHandle<()>>,
 }
 
 impl Proxy {
@@ -91,15 +115,27 @@ impl Proxy {
     /// connection that finds it down is closed.
     #[must_use]
     pub fn start(port: u16, broker: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-        let listener = listener.unwrap_or_else(|error| panic!("a proxy on port {port}: {error}"));
+        Self::before(port, broker, 1)
+    }
+
+    /// The same before several brokers, whose ports follow one another, as those here do: what is counted, and hooks, are of all.
+    #[must_use]
+    pub fn before(port: u16, broker: u16, brokers: u16) -> Self {
         let shared = Arc::new(Shared::default());
-        let state = Arc::clone(&shared);
-        let acceptor = thread::spawn(move || accept(&listener, broker, &state));
+        let listen = |node: u16| {
+            let (port, broker) = (port + node - 1, broker + node - 1);
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+            let listener =
+                listener.unwrap_or_else(|error| panic!("a proxy on port {port}: {error}"));
+            let state = Arc::clone(&shared);
+            let broker = Broker { node, port: broker };
+            thread::spawn(move || accept(&listener, broker, &state))
+        };
+        let acceptors = (1..=brokers).map(listen).collect();
         Self {
             port,
             shared,
-            acceptor: Some(acceptor),
+            acceptors,
         }
     }
 
@@ -110,7 +146,7 @@ impl Proxy {
 
     /// Calls `hook` for every request of that API key. Hooks are called one at a time, in the order
     /// in which they were given; the frame waits meanwhile, and so does every other frame. The
-    /// first to say [`Then::Cut`] ends it. A hook may not add hooks.
+    /// first to say anything but [`Then::Forward`] is the last one asked. A hook may not add hooks.
     pub fn on_request(
         &self,
         api_key: i16,
@@ -151,6 +187,12 @@ impl Proxy {
             .unwrap_or(0)
     }
 
+    /// How many frames are held, and how many requests are to arrive still.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.shared.pending.load(Ordering::SeqCst)
+    }
+
     /// Closes all open connections; new ones are taken as before.
     pub fn cut(&self) {
         self.shared.cut();
@@ -168,11 +210,14 @@ impl fmt::Debug for Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // Wakes the acceptor, which then sees that it has to end.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        // Wakes the acceptors, which then see that they have to end.
+        for port in (self.port..).take(self.acceptors.len()) {
+            let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        }
         self.shared.cut();
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
+        let late = std::mem::take(&mut *locked(&self.shared.late));
+        for thread in self.acceptors.drain(..).chain(late) {
+            let _ = thread.join();
         }
     }
 }
@@ -184,7 +229,7 @@ impl Shared {
         }
     }
 
-    fn counted(&self, frame: &[u8]) -> Option<Request> {
+    fn counted(&self, node: u16, frame: &[u8]) -> Option<Request> {
         let api_key = i16::from_be_bytes(frame.get(4..6)?.try_into().ok()?);
         let api_version = i16::from_be_bytes(frame.get(6..8)?.try_into().ok()?);
         let correlation_id = i32::from_be_bytes(frame.get(8..12)?.try_into().ok()?);
@@ -196,25 +241,83 @@ impl Shared {
             api_version,
             correlation_id,
             number: *number,
+            node,
             bytes: frame.len(),
         })
     }
 
     fn call(&self, request: &Request, when: When) -> Then {
         let mut hooks = locked(&self.hooks);
-        let mut matching = hooks
+        let matching = hooks
             .iter_mut()
             .filter(|h| h.api_key == request.api_key && h.when == when);
-        if matching.any(|registered| (registered.hook)(request) == Then::Cut) {
-            Then::Cut
-        } else {
-            Then::Forward
+        let mut said = matching.map(|registered| (registered.hook)(request));
+        said.find(|then| *then != Then::Forward)
+            .unwrap_or(Then::Forward)
+    }
+
+    /// Waits, unless the proxy ends.
+    fn wait(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !self.stopping.load(Ordering::SeqCst) {
+            thread::sleep(LOOK);
         }
+    }
+
+    /// Whether the frame goes on after what a hook said, None where its connection is to be closed.
+    fn passes(&self, then: Then) -> Option<bool> {
+        match then {
+            Then::Forward | Then::Again(_) => Some(true),
+            Then::Cut | Then::Late(_) => None,
+            Then::Drop => Some(false),
+            Then::Hold(time) => {
+                self.pending.fetch_add(1, Ordering::SeqCst);
+                self.wait(time);
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                Some(true)
+            }
+        }
+    }
+
+    /// Has a request arrive once more, or late.
+    fn send_later(self: &Arc<Self>, broker: Broker, frame: &[u8], after: Duration) {
+        let mut late = locked(&self.late);
+        late.retain(|thread| !thread.is_finished());
+        if late.len() >= LATE_MAX {
+            eprintln!("proxy: {LATE_MAX} requests are to arrive still: another one is lost");
+            return;
+        }
+        self.pending.fetch_add(1, Ordering::SeqCst);
+        let (shared, frame) = (Arc::clone(self), frame.to_vec());
+        late.push(thread::spawn(move || {
+            shared.wait(after);
+            // A broker that is gone by now has what was on its way to it no more.
+            if !shared.stopping.load(Ordering::SeqCst) {
+                let _ = arrive(broker, &frame);
+            }
+            shared.pending.fetch_sub(1, Ordering::SeqCst);
+        }));
     }
 }
 
+/// A request on a connection of its own. Returns once the broker has answered, so that it has carried it out.
+fn arrive(broker: Broker, frame: &[u8]) -> io::Result<()> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, broker.port))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(LATE_ANSWER))?;
+    stream.write_all(frame)?;
+    read_frame(&mut stream, &mut Vec::new());
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct Broker {
+    node: u16,
+    port: u16,
+}
+
 /// Takes connections until the proxy is dropped, and ends the threads of each before it returns.
-fn accept(listener: &TcpListener, broker: u16, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, broker: Broker, shared: &Arc<Shared>) {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     for number in 0.. {
         let Ok((client, _)) = listener.accept() else {
@@ -227,15 +330,15 @@ fn accept(listener: &TcpListener, broker: u16, shared: &Arc<Shared>) {
         if locked(&shared.open).len() >= CONNECTIONS_MAX {
             continue;
         }
-        let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, broker)) else {
+        let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, broker.port)) else {
             continue;
         };
         let shared = Arc::clone(shared);
         threads.push(thread::spawn(move || {
-            if let Err(error) = serve(number, &client, &server, &shared) {
+            if let Err(error) = serve(number, &client, &server, broker, &shared) {
                 eprintln!("proxy: connection {number}: {error}");
             }
-            locked(&shared.open).remove(&number);
+            locked(&shared.open).remove(&(broker.node, number));
         }));
     }
     shared.cut();
@@ -245,10 +348,19 @@ fn accept(listener: &TcpListener, broker: u16, shared: &Arc<Shared>) {
 }
 
 /// Forwards both ways until one side ends; an error is one of the proxy's own, not of the peers.
-fn serve(number: u64, client: &TcpStream, server: &TcpStream, shared: &Shared) -> io::Result<()> {
+fn serve(
+    number: u64,
+    client: &TcpStream,
+    server: &TcpStream,
+    broker: Broker,
+    shared: &Arc<Shared>,
+) -> io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    locked(&shared.open).insert(number, [client.try_clone()?, server.try_clone()?]);
+    locked(&shared.open).insert(
+        (broker.node, number),
+        [client.try_clone()?, server.try_clone()?],
+    );
     if shared.stopping.load(Ordering::SeqCst) {
         return Ok(()); // The last cut may have come before the insertion.
     }
@@ -258,7 +370,7 @@ fn serve(number: u64, client: &TcpStream, server: &TcpStream, shared: &Shared) -
             forward_answers(client, server, shared, &unanswered);
             close(client, server);
         });
-        forward_requests(client, server, shared, &unanswered);
+        forward_requests(client, server, broker, shared, &unanswered);
         close(client, server);
     });
     Ok(())
@@ -269,12 +381,13 @@ type Unanswered = Mutex<HashMap<i32, Request>>;
 fn forward_requests(
     mut client: &TcpStream,
     mut server: &TcpStream,
-    shared: &Shared,
+    broker: Broker,
+    shared: &Arc<Shared>,
     unanswered: &Unanswered,
 ) {
     let mut frame = Vec::new();
     while read_frame(&mut client, &mut frame) {
-        let Some(request) = shared.counted(&frame) else {
+        let Some(request) = shared.counted(broker.node, &frame) else {
             return;
         };
         {
@@ -285,9 +398,17 @@ fn forward_requests(
             }
             unanswered.insert(request.correlation_id, request);
         }
-        if shared.call(&request, When::Before) == Then::Cut
-            || server.write_all(&frame).is_err()
-            || shared.call(&request, When::After) == Then::Cut
+        let then = shared.call(&request, When::Before);
+        if let Then::Late(after) | Then::Again(after) = then {
+            shared.send_later(broker, &frame, after);
+        }
+        match shared.passes(then) {
+            Some(true) => {}
+            Some(false) => continue,
+            None => return,
+        }
+        if server.write_all(&frame).is_err()
+            || shared.passes(shared.call(&request, When::After)).is_none()
         {
             return;
         }
@@ -306,8 +427,15 @@ fn forward_answers(
             return;
         };
         let request = locked(unanswered).remove(&i32::from_be_bytes(id));
-        let cut = request.is_some_and(|request| shared.call(&request, When::Answered) == Then::Cut);
-        if cut || client.write_all(&frame).is_err() {
+        let then = request.map_or(Then::Forward, |request| {
+            shared.call(&request, When::Answered)
+        });
+        match shared.passes(then) {
+            Some(true) => {}
+            Some(false) => continue,
+            None => return,
+        }
+        if client.write_all(&frame).is_err() {
             return;
         }
     }
