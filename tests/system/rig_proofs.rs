@@ -139,9 +139,28 @@ fn the_judge_of_counts_acquits_the_right_and_convicts_the_wrong() {
     check_listed(entries, short, "listed=1 in");
 }
 
+#[test]
+fn the_judge_of_tokens_acquits_the_whole_and_convicts_the_torn() {
+    let kafka = Kafka::start();
+    let address = kafka.direct();
+    let check_tokens = |plant: &str, found: &str| {
+        let topics = ["left", "right"].map(|topic| format!("{topic}-{plant}"));
+        for topic in &topics {
+            kafka.topic(topic, 2, &[]);
+        }
+        let [left, right] = &topics;
+        let topics = [address.as_str(), left, right];
+        judge::run(&[&["transactions"], &topics[..], &["--plant", plant]].concat());
+        check(&[&["tokens"], &topics[..]].concat(), found);
+    };
+    check_tokens("nothing", "tokens=2 whole=1 aborted=1");
+    check_tokens("torn", "torn=1 in");
+    check_tokens("untold", "untold=2 in");
+}
+
 /// An acquittal names itself; any other line is a finding, with which the judge must convict.
 fn check(arguments: &[&str], found: &str) {
-    let output = if found.starts_with("judge: OK") {
+    let output = if found.starts_with("judge: OK") || found.starts_with("tokens=") {
         judge::run(arguments)
     } else {
         judge::convict(arguments)

@@ -48,6 +48,11 @@ public final class Judge {
                   (and found by key, for N of the countries)
               passthrough BOOTSTRAP IN OUT
                   OUT holds the records of IN, each once, in order, key, value, timestamp and headers unchanged
+              transactions BOOTSTRAP TOPIC TOPIC [--plant ERROR]
+                  writes what `tokens` judges to both topics. ERROR is torn or untold
+              tokens BOOTSTRAP TOPIC...
+                  of all records with the same token (header millstream-token, of the fault-injected build) in these topics, all are
+                  committed or none is; no record is without
               dump BOOTSTRAP TOPIC
                   prints the committed records as lines of JSON, by partition and offset
 
@@ -85,6 +90,8 @@ public final class Judge {
             Map.entry("totals", Orders::totals),
             Map.entry("counts", Counts::run),
             Map.entry("passthrough", Passthrough::run),
+            Map.entry("tokens", Tokens::run),
+            Map.entry("transactions", Tokens::transactions),
             Map.entry("dump", Topics::dump),
             Map.entry("write", Write::run),
             Map.entry("warm", Warm::run));

@@ -130,9 +130,13 @@ final class Topics {
     }
 
     static KafkaConsumer<byte[], byte[]> consumer(String bootstrap) {
+        return consumer(bootstrap, IsolationLevel.READ_COMMITTED);
+    }
+
+    private static KafkaConsumer<byte[], byte[]> consumer(String bootstrap, IsolationLevel isolation) {
         Properties properties = new Properties();
         properties.put("bootstrap.servers", bootstrap);
-        properties.put("isolation.level", "read_committed");
+        properties.put("isolation.level", isolation.toString());
         properties.put("auto.offset.reset", "none");
         properties.put("enable.auto.commit", false);
         properties.put("max.poll.records", 5000);
@@ -164,9 +168,27 @@ final class Topics {
      */
     static void read(String bootstrap, String topic, Duration patience, Consumer<ConsumerRecord<byte[], byte[]>> visit)
             throws Exception {
+        read(bootstrap, topic, IsolationLevel.READ_COMMITTED, ends(bootstrap, topic), patience, visit);
+    }
+
+    /** The high watermark of each partition. */
+    static Map<TopicPartition, Long> ends(String bootstrap, String topic) throws Exception {
         try (KafkaConsumer<byte[], byte[]> consumer = consumer(bootstrap)) {
+            return highWatermarks(bootstrap, partitions(consumer, topic));
+        }
+    }
+
+    /** The same up to {@code ends}, committed or not. */
+    static void read(
+            String bootstrap,
+            String topic,
+            IsolationLevel isolation,
+            Map<TopicPartition, Long> ends,
+            Duration patience,
+            Consumer<ConsumerRecord<byte[], byte[]>> visit)
+            throws Exception {
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(bootstrap, isolation)) {
             List<TopicPartition> partitions = partitions(consumer, topic);
-            Map<TopicPartition, Long> ends = highWatermarks(bootstrap, partitions);
             consumer.assign(partitions);
             consumer.seekToBeginning(partitions);
             Set<TopicPartition> open = new HashSet<>(partitions);
@@ -220,7 +242,16 @@ final class Topics {
         return Utils.toPositive(Utils.murmur2(key)) % partitions;
     }
 
+    /** Whether the headers are the same but for the token that the fault-injected build puts on records. */
     static boolean sameHeaders(Header[] left, Header[] right) {
+        return equal(withoutToken(left), withoutToken(right));
+    }
+
+    private static Header[] withoutToken(Header[] headers) {
+        return Arrays.stream(headers).filter(header -> !header.key().equals(Tokens.HEADER)).toArray(Header[]::new);
+    }
+
+    private static boolean equal(Header[] left, Header[] right) {
         if (left.length != right.length) {
             return false;
         }
