@@ -1,16 +1,18 @@
 //! Up to four processes of one pipeline that are killed and started again at moments that were drawn, and watched all the while: how soon
-//! each commits after its start, and how soon others commit what a dead one held.
+//! each commits after its start, and how soon others commit what a dead one held. Some are frozen, leave, or are told to die by themselves.
 //!
-//! Invariant: a process that ends without having been killed fails the test, and so does a fleet in which nobody commits.
+//! Invariant: a process that ends without having been told to fails the test, and so does a fleet in which nobody commits.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use rig::millstream::Millstream;
+use rig::millstream::{self, Millstream};
 
 use crate::dice::Dice;
-use crate::stage::{Place, READY, Stage, Told, keep_uncommitted, told};
+use crate::stage::{Faults, PARTITIONS, Place, READY, Stage, Told, keep_uncommitted, told};
 use crate::timings::Timings;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -26,6 +28,8 @@ struct Slot {
     /// When the next life begins; none is due for a name that lives.
     due: Option<Instant>,
     failover: Option<Failover>,
+    /// Of the next life.
+    faults: Faults,
 }
 
 impl Slot {
@@ -43,7 +47,29 @@ struct Life {
     /// Since it began, everybody else has been at work.
     alone: bool,
     last: Told,
+    end: End,
+    is_frozen: bool,
 }
+
+/// How a life may end but by [`Fleet::kill`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Not at all.
+    Never,
+    /// It was told to kill itself somewhere, and is started again then.
+    Itself,
+    /// It was asked to go, and stays away.
+    Left,
+}
+
+const KILL: &str = "MILLSTREAM_FAULT_KILL";
+/// What a process says that kills itself, before the name of the place.
+const KILLED_AT: &str = "fault: killed at ";
+/// The exit code of a bug.
+const BUG: i32 = 70;
+const SIGKILL: i32 = 9;
+/// Until a process that killed itself is started again.
+const AWAY: Duration = Duration::from_millis(300);
 
 /// What a dead process held, and what is known to have been committed of it when others took it.
 struct Failover {
@@ -59,6 +85,8 @@ pub struct Fleet {
     slots: Vec<Slot>,
     /// Epochs that were seen to be committed, whoever did.
     epochs: u64,
+    /// Where processes killed themselves.
+    pub died_at: Vec<String>,
     /// Of processes that started while everybody else was at work, and of those that didn't: a rebalance that waits for somebody who is
     /// dead holds up who joins meanwhile.
     pub restarted: [Timings; 2],
@@ -72,12 +100,16 @@ impl Fleet {
             life: None,
             due: None,
             failover: None,
+            faults: Vec::new(),
         };
+        // More workers than partitions would have some commit nothing.
+        let most = usize::try_from(PARTITIONS / stage.workers).expect("few partitions");
         Self {
+            slots: (0..most.min(NAMES.len())).map(slot).collect(),
             stage,
             interval,
-            slots: (0..NAMES.len()).map(slot).collect(),
             epochs: 0,
+            died_at: Vec::new(),
             restarted: Default::default(),
             failed_over: Default::default(),
         }
@@ -190,11 +222,131 @@ impl Fleet {
         }
     }
 
-    pub fn finish(mut self) {
+    /// Those that run, frozen or not.
+    pub fn running(&self) -> Vec<usize> {
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter(|(_, slot)| slot.life.is_some())
+            .map(|(number, _)| number)
+            .collect()
+    }
+
+    /// Those that are away, and don't come by themselves.
+    pub fn away(&self) -> Vec<usize> {
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter(|(_, slot)| slot.life.is_none() && slot.due.is_none())
+            .map(|(number, _)| number)
+            .collect()
+    }
+
+    /// Starts one that is away, with these faults.
+    pub fn join(&mut self, number: usize, faults: Faults) {
+        let slot = &mut self.slots[number];
+        assert!(slot.life.is_none(), "who joins is away");
+        (slot.due, slot.faults) = (Some(Instant::now()), faults);
+    }
+
+    /// Kills one, and starts it again at once with these faults.
+    pub fn replace(&mut self, number: usize, faults: Faults) {
+        self.kill(number, 0);
+        self.slots[number].faults = faults;
+    }
+
+    /// Whether it was told to kill itself, and hasn't yet.
+    pub fn is_doomed(&self, number: usize) -> bool {
+        let life = self.slots[number].life.as_ref();
+        life.is_some_and(|life| life.end == End::Itself)
+    }
+
+    /// Whether its next life is to begin by itself.
+    pub fn is_due(&self, number: usize) -> bool {
+        self.slots[number].due.is_some()
+    }
+
+    pub fn freeze(&mut self, number: usize) {
+        if let Some(life) = &mut self.slots[number].life {
+            life.process.process().freeze();
+            life.is_frozen = true;
+        }
+    }
+
+    pub fn thaw(&mut self, number: usize) {
+        if let Some(life) = &mut self.slots[number].life {
+            life.process.process().thaw();
+            life.is_frozen = false;
+        }
+    }
+
+    /// Asks one to end, which keeps its seat for as long as a session lasts.
+    pub fn terminate(&mut self, number: usize) {
+        if let Some(life) = &mut self.slots[number].life {
+            life.end = End::Left;
+            life.process.process().terminate();
+        }
+    }
+
+    /// Has one leave the group, which takes as long as it takes.
+    pub fn drain(&mut self, number: usize) {
+        if let Some(life) = &mut self.slots[number].life {
+            life.end = End::Left;
+            let file = self.stage.folder.join("pipeline.toml");
+            let file = file.display().to_string();
+            // What becomes of it is seen by its end; whoever asks may be left without an answer.
+            std::thread::spawn(move || {
+                millstream::run(&["drain", &file, "--instance", NAMES[number]])
+            });
+        }
+    }
+
+    pub fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    /// SIGKILL for the only broker: see [`Stage::crash_the_only_broker`].
+    pub fn crash_the_only_broker(&self) {
+        let lives = self.slots.iter().filter_map(|slot| slot.life.as_ref());
+        let lives: Vec<&Millstream> = lives.map(|life| &life.process).collect();
+        self.stage.crash_the_only_broker(&lives);
+    }
+
+    /// Nobody dies from here on, and somebody is there. Waits until all that are have committed.
+    pub fn calm_down(&mut self) {
+        for number in self.running() {
+            self.thaw(number);
+            if self.is_doomed(number) {
+                self.kill(number, 0);
+            }
+        }
+        for slot in &mut self.slots {
+            slot.faults.clear();
+        }
+        if self.running().is_empty() && self.away().len() == self.slots.len() {
+            self.join(0, Vec::new());
+        }
+        let began = Instant::now();
+        let at_work = |slot: &Slot| match &slot.life {
+            Some(life) => life.first_epoch.is_some() && life.end == End::Never,
+            None => slot.due.is_none(),
+        };
+        while !self.slots.iter().all(at_work) {
+            assert!(began.elapsed() < READY, "a process commits nothing");
+            self.tick();
+        }
+        if self.running().is_empty() {
+            // The last one was leaving.
+            self.join(0, Vec::new());
+            self.wait_progress();
+        }
+    }
+
+    /// Returns how many records there were.
+    pub fn finish(mut self) -> u64 {
         let lives = self.slots.iter().filter_map(|slot| slot.life.as_ref());
         let lives: Vec<&Millstream> = lives.map(|life| &life.process).collect();
         self.stage.wait_done(&lives);
         self.stage.judge(&lives);
+        self.stage.sent
     }
 
     /// Starts who is due, and looks at everybody.
@@ -206,6 +358,7 @@ impl Fleet {
             {
                 self.start(number);
             }
+            self.look_for_an_end(number);
             self.look(number);
         }
         std::thread::sleep(TICK);
@@ -228,8 +381,10 @@ impl Fleet {
             timings.add_cut(failover.killed.elapsed());
         }
         let began = Instant::now();
+        let faults = std::mem::take(&mut slot.faults);
+        let is_doomed = faults.iter().any(|(name, _)| *name == KILL);
         slot.life = Some(Life {
-            process: self.stage.spawn(NAMES[number], self.interval),
+            process: self.stage.spawn_with(NAMES[number], self.interval, &faults),
             began,
             address: None,
             first_epoch: None,
@@ -238,17 +393,46 @@ impl Fleet {
                 held: BTreeMap::new(),
                 epochs: 0,
             },
+            end: if is_doomed { End::Itself } else { End::Never },
+            is_frozen: false,
         });
+    }
+
+    /// Notes that a process has ended, which it must have been told to.
+    fn look_for_an_end(&mut self, number: usize) {
+        let slot = &mut self.slots[number];
+        let Some(life) = &mut slot.life else { return };
+        if life.process.exited().is_none() {
+            return;
+        }
+        // Its last words may be on their way.
+        let status = life.process.wait_exit(READY);
+        let name = NAMES[number];
+        let point = killed_at(&life.process, status);
+        match (point, life.end) {
+            (Some(point), end) if end != End::Never => {
+                println!(
+                    "{name} has killed itself at {point}, {:.1?} after its start",
+                    life.began.elapsed()
+                );
+                self.died_at.push(point);
+                slot.due = (end == End::Itself).then(|| Instant::now() + AWAY);
+            }
+            (None, End::Left) if status.code().is_some_and(|code| code != BUG) => {
+                println!("{name} has left: {status}");
+            }
+            _ => panic!("{name} ended by itself: {status}"),
+        }
+        slot.life = None;
     }
 
     /// Asks one process, and notes what follows from its answer.
     fn look(&mut self, number: usize) {
-        let Some(life) = &mut self.slots[number].life else {
+        let life = self.slots[number].life.as_mut();
+        let Some(life) = life.filter(|life| !life.is_frozen) else {
             return;
         };
         if life.address.is_none() {
-            let ended = life.process.exited();
-            assert_eq!(ended, None, "{} ended by itself", NAMES[number]);
             life.address = life.process.http_address_so_far();
         }
         let Some(told) = life.address.and_then(told) else {
@@ -290,4 +474,14 @@ impl Fleet {
             }
         }
     }
+}
+
+/// The place at which a process killed itself, if that is how it ended.
+fn killed_at(process: &Millstream, status: ExitStatus) -> Option<String> {
+    if status.signal() != Some(SIGKILL) {
+        return None;
+    }
+    let lines = process.lines();
+    let said = lines.iter().find_map(|line| line.strip_prefix(KILLED_AT))?;
+    said.split(',').next().map(str::to_owned)
 }

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rig::folder::Folder;
 use rig::kafka::{Kafka, Options};
-use rig::millstream::Millstream;
+use rig::millstream::{self, Millstream};
 use rig::proxy::{self, Proxy, Then, When};
 use rig::{http, judge, ports};
 use serde_json::Value;
@@ -24,8 +25,10 @@ pub const READY: Duration = Duration::from_secs(90);
 /// Until everything is processed, restarts and session time-outs included.
 pub const DONE: Duration = Duration::from_secs(600);
 
+const ORDERS_NAME: &str = "count-by-country";
 const ORDERS: &str = "orders";
 const TOTALS: &str = "country-totals";
+const TOTALS_CHANGELOG: &str = "count-by-country.totals.changelog";
 /// Of orders: enough that a map of them isn't restored in no time.
 const ORDER_COUNTRIES: u64 = 20_000;
 const CUSTOMERS: &str = "5000";
@@ -77,6 +80,22 @@ impl Example {
         }
     }
 
+    /// The pipeline's name.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Users => NAME,
+            Self::Orders => ORDERS_NAME,
+        }
+    }
+
+    /// What the pipeline writes for others, and to keep.
+    fn written(self) -> [&'static str; 2] {
+        match self {
+            Self::Users => [ADULTS, CHANGELOG],
+            Self::Orders => [TOTALS, TOTALS_CHANGELOG],
+        }
+    }
+
     fn pipeline(self, bootstrap: &str, interval: &str, standby: u32) -> String {
         let pipeline = match self {
             Self::Users => materialize_users(bootstrap, interval),
@@ -121,14 +140,25 @@ impl Example {
                 ]
             }
             Self::Orders => {
-                let changelog = "count-by-country.totals.changelog";
+                let changelog = TOTALS_CHANGELOG;
                 let counts = ["counts", broker, ORDERS, TOTALS, changelog, partitions];
-                let http = http("count-by-country", "totals");
+                let http = http(ORDERS_NAME, "totals");
                 vec![[&counts[..], &http].concat()]
             }
         }
     }
 }
+
+/// Which server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    Product,
+    /// With the faults that its environment asks for, a token on every record, and snapshots as often as may be.
+    Faulty,
+}
+
+/// What the environment of a life asks for, by name.
+pub type Faults = Vec<(&'static str, String)>;
 
 /// Records that come while a test runs. Dropped, they stop.
 struct Feed {
@@ -170,6 +200,7 @@ pub struct Stage {
     pub standby: u32,
     /// Of each instance.
     pub workers: u32,
+    pub build: Build,
     feed: Option<Feed>,
     lives: u32,
     /// Where the instances have their HTTP: one that comes back is to be found where it was.
@@ -222,6 +253,7 @@ impl Stage {
             folder,
             standby: 0,
             workers: 1,
+            build: Build::Product,
             feed: None,
             lives: 0,
             ports: BTreeMap::new(),
@@ -261,6 +293,11 @@ impl Stage {
 
     /// An instance, at the address that it had if it was there before.
     pub fn spawn(&mut self, instance: &str, interval: &str) -> Millstream {
+        self.spawn_with(instance, interval, &Vec::new())
+    }
+
+    /// The same with faults.
+    pub fn spawn_with(&mut self, instance: &str, interval: &str, faults: &Faults) -> Millstream {
         let known = self.ports.get(instance).copied();
         let port = known.unwrap_or_else(|| ports::free(&[0]));
         self.ports.insert(instance.to_owned(), port);
@@ -272,20 +309,28 @@ impl Stage {
         let log = self
             .folder
             .join(&format!("{:03}-{instance}.log", self.lives));
-        let file = file.display().to_string();
-        Millstream::spawn(
-            &log,
-            &[
-                "run",
-                &file,
-                "--instance",
-                instance,
-                "--http",
-                &format!("127.0.0.1:{port}"),
-                "--workers",
-                &self.workers.to_string(),
-            ],
-        )
+        let mut command = match self.build {
+            Build::Product => {
+                assert!(faults.is_empty(), "the product has no faults");
+                Command::new(millstream::binary())
+            }
+            Build::Faulty => Command::new(millstream::faulty()),
+        };
+        command.arg("run").arg(file);
+        command.args(["--instance", instance, "--http"]);
+        command.arg(format!("127.0.0.1:{port}"));
+        command.args(["--workers", &self.workers.to_string()]);
+        if self.build == Build::Faulty {
+            command.args(["--snapshot-interval", "1s"]);
+        }
+        command.envs(faults.iter().map(|(name, value)| (name, value)));
+        Millstream::spawn_command(&log, command)
+    }
+
+    /// The snapshots of all instances go, as with a lost disk.
+    pub fn remove_snapshots(&self) {
+        // Somebody may be writing one, and there may be none.
+        let _ = std::fs::remove_dir_all(self.folder.join("state-home/millstream/snapshots"));
     }
 
     /// Adds what is missing of the records that the tests take, once no more come by themselves.
@@ -334,6 +379,19 @@ impl Stage {
         for question in self.example.questions(&broker, &urls, &partitions) {
             println!("{}", judge::run(&question).trim());
         }
+        if self.build == Build::Faulty {
+            println!("{}", self.tokens(judge::run).trim());
+        }
+    }
+
+    /// Whether all transactions are whole that have come to their end.
+    pub fn are_whole(&self) -> judge::Verdict {
+        self.tokens(judge::verdict)
+    }
+
+    fn tokens<T>(&self, ask: fn(&[&str]) -> T) -> T {
+        let [output, changelog] = self.example.written();
+        ask(&["tokens", &self.kafka.direct(), output, changelog])
     }
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask <verb>`: what people and CI do with this repository, each with its own set-up. A verb never changes what is
 //! committed, and says which command failed.
 
+mod chaos;
 mod plugin_build;
 mod quickstart;
 mod setup;
@@ -63,25 +64,9 @@ enum Verb {
     /// The commit protocol, checked exhaustively: two workers, two partitions, three records, and every interleaving of what they, the
     /// brokers and the network do. It takes two minutes and 2 GiB.
     Model,
-    /// A hundred SIGKILLs of one to four processes, scaling out and in, rolling restarts and broker crashes, with records coming all the
-    /// time and the judge at the end: the long form of what `test` runs small.
-    Chaos {
-        /// Of processes; for each of two pipelines.
-        #[arg(long, default_value_t = 100)]
-        kills: u32,
-        /// How often processes come and go, are restarted in turn, and a broker crashes: the only one, and one of three.
-        #[arg(long, default_value_t = 10)]
-        rounds: u32,
-        /// Records a second.
-        #[arg(long, default_value_t = 1000)]
-        rate: u32,
-        /// Draws what an earlier run drew; it prints its own.
-        #[arg(long)]
-        seed: Option<u64>,
-        /// Of the runs, those with this in their name: kills_while_users, kills_while_orders, scaling, rolling, only_broker, three_brokers, stands_still.
-        #[arg(long, default_value = "")]
-        only: String,
-    },
+    /// Everything goes wrong that can, one thing after the other, with records coming all the time and the judge after each round: processes
+    /// die at each failpoint, freeze, come and go, brokers are killed, requests are lost, held and come late, disks are full.
+    Chaos(chaos::Arguments),
     /// The engine on the broker in memory, under faults that a seed draws, with a judge who looks after every step: needs nothing, and
     /// builds in seconds.
     Sim {
@@ -144,21 +129,7 @@ fn run_verb(verb: Verb) -> Result<()> {
             test(&root, &[("MILLSTREAM_TEST_EVENTS", &events)], &only)
         }
         Verb::Model => model(&root),
-        Verb::Chaos {
-            kills,
-            rounds,
-            rate,
-            seed,
-            only,
-        } => {
-            let mut environment = vec![
-                ("MILLSTREAM_CHAOS_KILLS", kills.to_string()),
-                ("MILLSTREAM_CHAOS_ROUNDS", rounds.to_string()),
-                ("MILLSTREAM_CHAOS_RATE", rate.to_string()),
-            ];
-            environment.extend(seed.map(|seed| ("MILLSTREAM_CHAOS_SEED", seed.to_string())));
-            chaos(&root, &environment, &only)
-        }
+        Verb::Chaos(arguments) => chaos::run(&root, &arguments),
         Verb::Sim { rest } => sim(&root, &rest),
         Verb::Bench { rest } => bench(&root, "bench", &rest),
         Verb::BenchQueries { rest } => {
@@ -183,17 +154,6 @@ fn arguments(given: impl Iterator<Item = String>) -> impl Iterator<Item = String
     let apart = |(place, word): &(usize, String)| *place == BEHIND_THE_VERB && word == "--";
     let kept = given.enumerate().filter(move |given| !apart(given));
     kept.map(|(_, word)| word)
-}
-
-/// One run after the other: each has the machine to itself.
-fn chaos(root: &Path, environment: &[(&str, String)], only: &str) -> Result<()> {
-    let environment: Vec<(&str, &str)> = environment
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
-    let filter = if only.is_empty() { "chaos::" } else { only };
-    let rest = [filter, "--nocapture", "--test-threads=1"].map(String::from);
-    test(root, &environment, &rest)
 }
 
 fn test(root: &Path, environment: &[(&str, &str)], rest: &[String]) -> Result<()> {

@@ -120,6 +120,26 @@ impl Kafka {
         output.unwrap_or_else(|error| panic!("{class} {arguments:?}: {error}"))
     }
 
+    /// The broker that leads the partition of a coordinator's topic that this name belongs to: that coordinates it.
+    #[must_use]
+    pub fn leader(&self, topic: &str, name: &str) -> u16 {
+        let described = self.tool("TopicCommand", &["--describe", "--topic", topic]);
+        let after = |line: &str, word: &str| -> Option<i64> {
+            let rest = line.split_once(word)?.1;
+            rest.split_ascii_whitespace().next()?.parse().ok()
+        };
+        let places = described.lines().filter_map(|line| {
+            let place = (after(line, "\tPartition:")?, after(line, "Leader:")?);
+            Some(place)
+        });
+        let leaders: Vec<(i64, i64)> = places.collect();
+        let partitions = i64::try_from(leaders.len()).expect("few partitions");
+        let partition = i64::from(java_hash(name) & i32::MAX) % partitions;
+        let leader = leaders.iter().find(|(number, _)| *number == partition);
+        let leader = leader.and_then(|(_, leader)| u16::try_from(*leader).ok());
+        leader.unwrap_or_else(|| panic!("partition {partition} has no leader:\n{described}"))
+    }
+
     /// Broker `node`, from 1: to be frozen, continued or killed.
     #[must_use]
     pub fn process(&self, node: u16) -> Process {
@@ -224,6 +244,14 @@ impl Drop for Kafka {
     }
 }
 
+/// What Java's `String.hashCode` is: how coordinators are found.
+fn java_hash(text: &str) -> i32 {
+    let units = text.encode_utf16();
+    units.fold(0, |hash: i32, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    })
+}
+
 fn free_ports(brokers: u16) -> u16 {
     let listeners = [0, SECURE_OFFSET, CONTROLLER_OFFSET, INTERNAL_OFFSET];
     let offsets: Vec<u16> = listeners
@@ -231,4 +259,16 @@ fn free_ports(brokers: u16) -> u16 {
         .flat_map(|listener| (0..brokers).map(move |node| listener + node))
         .collect();
     ports::free(&offsets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::java_hash;
+
+    #[test]
+    fn hashes_are_javas() {
+        assert_eq!(java_hash(""), 0);
+        assert_eq!(java_hash("hello"), 99_162_322);
+        assert_eq!(java_hash("polygenelubricants"), i32::MIN);
+    }
 }

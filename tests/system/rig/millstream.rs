@@ -33,9 +33,19 @@ pub fn binary() -> PathBuf {
     if let Some(path) = env::var_os("MILLSTREAM_BIN") {
         return path.into();
     }
+    built("millstream")
+}
+
+/// The same server with faults that its environment asks for: see `host/server/src/fault.rs`.
+#[must_use]
+pub fn faulty() -> PathBuf {
+    built("millstream-faulty")
+}
+
+fn built(name: &str) -> PathBuf {
     let target =
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    target.join("release/millstream")
+    target.join("release").join(name)
 }
 
 /// Where all tests keep compiled code: apart from that of whoever runs them.

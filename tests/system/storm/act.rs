@@ -1,0 +1,252 @@
+//! What is done to a cluster and its processes, one thing at a time: drawn, and carried out while the fleet is looked after.
+//!
+//! Invariant: of three brokers one is down at most, and the only one goes down with no transaction in the moment of its end.
+
+use super::meddler::Plan;
+use super::points::doom;
+use super::{Example, Round};
+use crate::dice::Dice;
+use crate::fleet::SESSION;
+use crate::stage::Faults;
+
+/// How long a process that is to kill itself somewhere may take to get there, in looks of [`LOOK`].
+const LOOKS: u32 = 60;
+const LOOK: u64 = 250;
+
+#[derive(Clone, Copy, Debug)]
+pub enum Act {
+    /// A process kills itself at the next failpoint.
+    KillAtPoint,
+    /// One process or several.
+    KillNow,
+    /// Frozen for longer than a session, then awake.
+    Zombie,
+    Broker,
+    /// The broker that leads what coordinates the group, or a worker's transactions.
+    Coordinator,
+    Meddle(Plan),
+    /// A process whose snapshots can't be written.
+    Disk(&'static str),
+    Join,
+    Leave,
+    Drain,
+}
+
+impl Act {
+    pub fn draw(dice: &mut Dice, brokers: u16) -> Self {
+        match dice.between(0, 99) {
+            0..=34 => Self::KillAtPoint,
+            35..=47 => Self::KillNow,
+            48..=53 => Self::Zombie,
+            54..=59 => Self::Broker,
+            60..=64 if brokers > 1 => Self::Coordinator,
+            60..=84 => Self::Meddle(Plan::draw(dice)),
+            85..=86 => Self::Disk("full"),
+            87..=88 => Self::Disk("eio"),
+            89..=94 => Self::Join,
+            95..=97 => Self::Leave,
+            _ => Self::Drain,
+        }
+    }
+}
+
+impl Round<'_> {
+    pub fn carry_out(&mut self, act: Act) {
+        match act {
+            Act::KillAtPoint => self.kill_at_point(),
+            Act::KillNow => {
+                for victim in self.fleet.victims(self.dice, 4) {
+                    // The long ones are for others to take over.
+                    let pause = if self.dice.one_in(5) {
+                        self.dice.between(10_000, 15_000)
+                    } else {
+                        self.dice.between(0, 2_000)
+                    };
+                    self.fleet.kill(victim, pause);
+                    self.tally.kills += 1;
+                }
+            }
+            Act::Zombie => {
+                if let Some(victim) = self.one_of(&self.fleet.running()) {
+                    self.freeze(victim);
+                }
+            }
+            Act::Broker => {
+                let node = self.dice.between(1, u64::from(self.brokers));
+                self.crash(u16::try_from(node).expect("it was a u16"));
+            }
+            Act::Coordinator => self.fail_over(),
+            Act::Meddle(plan) => self.meddler.add(plan),
+            Act::Disk(kind) => {
+                let after = self.dice.between(1, 12);
+                let faults = vec![("MILLSTREAM_FAULT_DISK", format!("{kind}:{after}"))];
+                self.fleet.stage().remove_snapshots();
+                self.start_over(faults);
+                self.tally.full_disks += 1;
+            }
+            Act::Join => self.join(Vec::new()),
+            Act::Leave => self.leave(false),
+            Act::Drain => self.leave(true),
+        }
+    }
+
+    fn one_of(&mut self, of: &[usize]) -> Option<usize> {
+        let last = (of.len() as u64).checked_sub(1)?;
+        let at = self.dice.between(0, last);
+        of.get(usize::try_from(at).ok()?).copied()
+    }
+
+    /// One that is away comes, or one that is there dies and comes again, with these faults. Returns who it is.
+    fn start_over(&mut self, faults: Faults) -> Option<usize> {
+        let away = self.fleet.away();
+        let is_join = !away.is_empty() && self.dice.one_in(3);
+        if is_join && let Some(number) = self.one_of(&away) {
+            self.fleet.join(number, faults);
+            self.tally.joined += 1;
+            return Some(number);
+        }
+        let victim = self.one_of(&self.fleet.running())?;
+        self.fleet.replace(victim, faults);
+        self.tally.kills += 1;
+        Some(victim)
+    }
+
+    fn join(&mut self, faults: Faults) {
+        let away = self.fleet.away();
+        if let Some(number) = self.one_of(&away) {
+            self.fleet.join(number, faults);
+            self.tally.joined += 1;
+        }
+    }
+
+    /// Somebody stays.
+    fn leave(&mut self, is_drained: bool) {
+        let running = self.fleet.running();
+        if running.len() < 2 {
+            return self.join(Vec::new());
+        }
+        if let Some(number) = self.one_of(&running) {
+            self.tally.left += 1;
+            if is_drained {
+                self.fleet.drain(number);
+            } else {
+                self.fleet.terminate(number);
+            }
+        }
+    }
+
+    fn freeze(&mut self, victim: usize) {
+        self.fleet.freeze(victim);
+        let session = u64::try_from(SESSION.as_millis()).expect("seconds");
+        let more = self.dice.between(1_000, 5_000);
+        self.fleet.pass(session + more);
+        self.fleet.thaw(victim);
+        self.tally.zombies += 1;
+    }
+
+    fn crash(&mut self, node: u16) {
+        if self.brokers == 1 {
+            // What is late, and arrives as it dies, would be an end of a transaction in its last moment.
+            self.meddler.stop();
+            self.fleet.crash_the_only_broker();
+            self.tally.only_broker += 1;
+        } else {
+            self.fleet.stage().kafka.process(node).kill();
+            self.tally.one_of_three += 1;
+        }
+        self.restart_brokers();
+    }
+
+    fn restart_brokers(&mut self) {
+        let pause = if self.dice.one_in(3) {
+            self.dice.between(8_500, 12_000)
+        } else {
+            self.dice.between(0, 4_000)
+        };
+        self.fleet.pass(pause);
+        self.fleet.stage().kafka.restart();
+        // The next one goes down when this one has what it missed, or not yet.
+        self.fleet.wait_progress();
+    }
+
+    fn fail_over(&mut self) {
+        let stage = self.fleet.stage();
+        let group = self.example.group();
+        let (topic, key) = if self.dice.one_in(2) {
+            ("__consumer_offsets", group.to_owned())
+        } else {
+            ("__transaction_state", format!("{group}.a.0"))
+        };
+        let leader = stage.kafka.leader(topic, &key);
+        println!("broker {leader} coordinates {key}");
+        stage.kafka.process(leader).kill();
+        self.tally.coordinators += 1;
+        self.restart_brokers();
+    }
+
+    fn kill_at_point(&mut self) {
+        let (example, standby) = (self.example, self.standby);
+        let can_be = |point: &str| match point {
+            // Who made the topics is there.
+            "start-topic-made" => false,
+            point if point.starts_with("standby-") => standby > 0,
+            point if point.starts_with("purge-") || point.starts_with("epoch-merg") => {
+                example == Example::Orders
+            }
+            _ => true,
+        };
+        let (point, times) = self.points.next(self.dice, can_be);
+        println!("to be met: {point}, {times} times");
+        if point.starts_with("snapshot-") {
+            self.fleet.stage().remove_snapshots();
+        }
+        let Some(victim) = self.start_over(vec![doom((point.clone(), times))]) else {
+            return;
+        };
+        for look in 0..LOOKS {
+            if !self.fleet.is_doomed(victim) && !self.fleet.is_due(victim) {
+                return;
+            }
+            if look == LOOKS / 8 {
+                self.provoke(&point, victim);
+            }
+            self.fleet.pass(LOOK);
+        }
+    }
+
+    /// What brings a process to a point that it doesn't come to by itself.
+    fn provoke(&mut self, point: &str, victim: usize) {
+        let others = || {
+            let running = self.fleet.running().into_iter();
+            running
+                .filter(|number| *number != victim)
+                .collect::<Vec<_>>()
+        };
+        match point.split('-').next().unwrap_or_default() {
+            "drain" => self.fleet.drain(victim),
+            "assigned" | "revoked" | "restore" | "standby" => {
+                if self.fleet.away().is_empty() {
+                    let others = others();
+                    if let Some(other) = self.one_of(&others) {
+                        self.fleet.drain(other);
+                    }
+                } else {
+                    self.join(Vec::new());
+                }
+            }
+            "succession" => {
+                let others = others();
+                if let Some(other) = self.one_of(&others) {
+                    let session = u64::try_from(SESSION.as_millis()).expect("seconds");
+                    self.fleet.kill(other, session + 5_000);
+                    self.tally.kills += 1;
+                }
+            }
+            "lost" => self.freeze(victim),
+            "doubt" => self.meddler.add(Plan::doubt()),
+            "rewind" => self.meddler.add(Plan::late_init()),
+            "replace" => self.meddler.add(Plan::late_end(self.dice)),
+            _ => {}
+        }
+    }
+}

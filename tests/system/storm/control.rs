@@ -1,0 +1,69 @@
+//! The control: a build that keeps its producers, under the same late ends of transactions that the real one is held to, tears one; and the
+//! judge says so. Who finds nothing here would find nothing elsewhere.
+//!
+//! A late end commits what is there of the next transaction. What comes for the same partitions then is refused by a broker of today, the
+//! rest is aborted, and run again. So that a transaction is seen to be torn, and not only its outputs to come twice, it has to write to
+//! another partition in between: records come seldom, and epochs are long.
+
+use std::time::{Duration, Instant};
+
+use rig::judge::{self, Verdict};
+use rig::kafka::{Kafka, Options};
+use rig::ports;
+use rig::proxy::Proxy;
+
+use super::meddler::{Meddler, Plan};
+use super::{number, tally};
+use crate::dice::Dice;
+use crate::stage::{Build, Example, READY, Stage, epochs, wait};
+
+/// Until a transaction is torn.
+const LONG_ENOUGH: Duration = Duration::from_secs(240);
+/// Between two late ends.
+const PAUSE: Duration = Duration::from_millis(4500);
+/// Records a second.
+const RATE: u64 = 8;
+const INTERVAL: &str = "2s";
+/// Late ends between two looks of the judge.
+const ENDS: u32 = 8;
+
+#[test]
+fn a_build_that_keeps_its_producers_tears_a_transaction() {
+    let seed = number("MILLSTREAM_CHAOS_SEED", u64::from(std::process::id()));
+    println!("MILLSTREAM_CHAOS_SEED={seed}");
+    let mut dice = Dice::new(seed);
+    let port = ports::free(&[0]);
+    let kafka = Kafka::start_with(Options {
+        advertised: Some(port),
+        ..Options::default()
+    });
+    let meddler = Meddler::new(Proxy::start(port, kafka.port()));
+    let mut stage = Stage::endless(Example::Users, kafka, RATE);
+    stage.build = Build::Faulty;
+    let kept = vec![("MILLSTREAM_FAULT_KEEP_PRODUCER", "1".to_owned())];
+    let life = stage.spawn_with("a", INTERVAL, &kept);
+    let _ = life.http_address();
+    wait("some epochs", READY, || epochs(&life) > 1);
+    let began = Instant::now();
+    let mut ends = 0;
+    let torn = loop {
+        for _ in 0..ENDS {
+            meddler.add(Plan::late_end(&mut dice));
+            std::thread::sleep(PAUSE);
+            ends += 1;
+        }
+        match stage.are_whole() {
+            Verdict::Wrong(output) => break output,
+            Verdict::Right(output) => println!("{}", output.trim()),
+        }
+        assert!(
+            began.elapsed() < LONG_ENOUGH,
+            "{ends} late ends have torn no transaction: the control shows nothing"
+        );
+    };
+    println!("{}", torn.trim());
+    assert!(judge::count(&torn, "torn") > 0, "{torn}");
+    let line = format!("control: after {ends} late ends of transactions, the judge convicts");
+    println!("{line}");
+    tally::write_summary(&line);
+}

@@ -1,0 +1,172 @@
+//! What the proxy is to do with requests and answers that it has not seen yet, drawn by the storm; and what it did.
+//!
+//! Invariant: a request comes late only where its client had to send it again: its connection was cut. What TCP carries comes once;
+//! nothing here lets one come twice that its sender has sent once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use rig::proxy::{END_TXN, FETCH, HEARTBEAT, INIT_PRODUCER_ID, JOIN_GROUP, Proxy, Then, When};
+
+use super::MEDDLED;
+use crate::dice::Dice;
+
+/// How long frames that are on their way may take to get where they go.
+const ARRIVED_WITHIN: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    api_key: i16,
+    name: &'static str,
+    when: When,
+    then: Then,
+    /// Of how many frames.
+    left: u64,
+}
+
+impl Plan {
+    pub fn draw(dice: &mut Dice) -> Self {
+        let last = MEDDLED.len() as u64 - 1;
+        // Half of them where it hurts most.
+        let place = if dice.one_in(2) {
+            0
+        } else {
+            dice.between(1, last)
+        };
+        let (api_key, name) = MEDDLED[usize::try_from(place).expect("it is below nine")];
+        let joins = matches!(api_key, HEARTBEAT | JOIN_GROUP | FETCH);
+        let millis =
+            |dice: &mut Dice, first, last| Duration::from_millis(dice.between(first, last));
+        let (when, then) = match dice.between(0, 6) {
+            0 => (When::Before, Then::Hold(millis(dice, 50, 3000))),
+            1 => (When::Answered, Then::Hold(millis(dice, 50, 3000))),
+            2 => (When::Before, Then::Drop),
+            3 => (When::Answered, Then::Drop),
+            4 => (When::Answered, Then::Cut),
+            // A late request to join would take the seat, for nobody.
+            _ if joins => (When::Before, Then::Cut),
+            _ => (When::Before, Then::Late(millis(dice, 50, 2500))),
+        };
+        // Each that is lost costs whoever waits for it a time-out.
+        let most = match then {
+            Then::Drop => 1,
+            _ => 3,
+        };
+        Self {
+            api_key,
+            name,
+            when,
+            then,
+            left: dice.between(1, most),
+        }
+    }
+
+    /// What leaves a commit in doubt.
+    pub fn doubt() -> Self {
+        Self {
+            api_key: END_TXN,
+            name: "EndTxn",
+            when: When::Answered,
+            then: Then::Drop,
+            left: 1,
+        }
+    }
+
+    /// What has a producer send the end of its transaction twice, and the first one arrive in the next.
+    pub fn late_end(dice: &mut Dice) -> Self {
+        Self {
+            api_key: END_TXN,
+            name: "EndTxn",
+            when: When::Before,
+            then: Then::Late(Duration::from_millis(dice.between(200, 1500))),
+            left: 1,
+        }
+    }
+
+    /// What fences a producer by a request of its own.
+    pub fn late_init() -> Self {
+        Self {
+            api_key: INIT_PRODUCER_ID,
+            name: "InitProducerId",
+            when: When::Before,
+            then: Then::Late(Duration::from_millis(1500)),
+            left: 1,
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match (self.when, self.then) {
+            (When::Answered, Then::Hold(_)) => "answer held",
+            (When::Answered, Then::Drop) => "answer lost",
+            (When::Answered, _) => "answer lost with its connection",
+            (_, Then::Hold(_)) => "held",
+            (_, Then::Drop) => "lost",
+            (_, Then::Late(_)) => "late, its connection cut",
+            _ => "lost with its connection",
+        }
+    }
+}
+
+/// By request and kind.
+pub type Met = BTreeMap<(&'static str, &'static str), u64>;
+
+#[derive(Default)]
+struct State {
+    plans: Vec<Plan>,
+    met: Met,
+}
+
+pub struct Meddler {
+    proxy: Proxy,
+    state: Arc<Mutex<State>>,
+}
+
+impl Meddler {
+    pub fn new(proxy: Proxy) -> Self {
+        let state = Arc::<Mutex<State>>::default();
+        for (api_key, _) in MEDDLED {
+            for when in [When::Before, When::Answered] {
+                let state = Arc::clone(&state);
+                proxy.on_request(api_key, when, move |_| take(&state, api_key, when));
+            }
+        }
+        Self { proxy, state }
+    }
+
+    /// From the next such frames on.
+    pub fn add(&self, plan: Plan) {
+        locked(&self.state).plans.push(plan);
+    }
+
+    /// Nothing more is meddled with, and nothing is on its way any more.
+    pub fn stop(&self) {
+        locked(&self.state).plans.clear();
+        let began = Instant::now();
+        while self.proxy.pending() > 0 {
+            assert!(began.elapsed() < ARRIVED_WITHIN, "frames are held for ever");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn met(&self) -> Met {
+        locked(&self.state).met.clone()
+    }
+}
+
+fn take(state: &Mutex<State>, api_key: i16, when: When) -> Then {
+    let mut state = locked(state);
+    let mut plans = state.plans.iter_mut();
+    let Some(plan) = plans.find(|plan| (plan.api_key, plan.when) == (api_key, when)) else {
+        return Then::Forward;
+    };
+    plan.left -= 1;
+    let plan = *plan;
+    state.plans.retain(|plan| plan.left > 0);
+    *state.met.entry((plan.name, plan.kind())).or_default() += 1;
+    plan.then
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().expect("nobody panics with it held")
+}

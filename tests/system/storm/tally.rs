@@ -1,0 +1,97 @@
+//! What was met in a run, as a table and as its last line.
+
+use std::collections::BTreeMap;
+
+use super::meddler::{Meddler, Met};
+use super::points::Points;
+
+#[derive(Default)]
+pub struct Tally {
+    pub rounds: u64,
+    pub records: u64,
+    /// At moments that were drawn.
+    pub kills: u64,
+    pub zombies: u64,
+    /// The only one, one of three, and one of three for what it coordinated.
+    pub only_broker: u64,
+    pub one_of_three: u64,
+    pub coordinators: u64,
+    pub full_disks: u64,
+    pub joined: u64,
+    pub left: u64,
+    points: BTreeMap<String, u64>,
+    met: Met,
+}
+
+impl Tally {
+    pub fn killed_at(&mut self, point: String) {
+        *self.points.entry(point).or_default() += 1;
+    }
+
+    pub fn meddled(&mut self, meddler: &Meddler) {
+        for (what, count) in meddler.met() {
+            *self.met.entry(what).or_default() += count;
+        }
+    }
+
+    fn broker_kills(&self) -> u64 {
+        self.only_broker + self.one_of_three + self.coordinators
+    }
+
+    fn ends(&self) -> u64 {
+        let ends = self.met.iter().filter(|((name, _), _)| *name == "EndTxn");
+        ends.map(|(_, count)| count).sum()
+    }
+
+    pub fn print(&self, points: &Points) {
+        let line = |what: &str, count: u64| println!("{count:>8}  {what}");
+        line("records", self.records);
+        line("rounds", self.rounds);
+        line("SIGKILLs at moments that were drawn", self.kills);
+        for (point, count) in &self.points {
+            line(&format!("SIGKILL at {point}"), *count);
+        }
+        line("zombies", self.zombies);
+        line("kills of the only broker", self.only_broker);
+        line("kills of one of three brokers", self.one_of_three);
+        line("kills of a coordinator among three", self.coordinators);
+        for ((name, kind), count) in &self.met {
+            line(&format!("{name} {kind}"), *count);
+        }
+        line("lives with a disk that fails", self.full_disks);
+        line("processes joined", self.joined);
+        line("processes asked to leave", self.left);
+        let never = points.deaths().iter().filter(|(_, deaths)| **deaths == 0);
+        let never: Vec<&str> = never.map(|(point, _)| point.as_str()).collect();
+        if never.is_empty() {
+            println!("all {} failpoints were met", points.deaths().len());
+        } else {
+            println!(
+                "of {} failpoints, nobody died at {}: {}",
+                points.deaths().len(),
+                never.len(),
+                never.join(" ")
+            );
+        }
+    }
+
+    pub fn last_line(&self) -> String {
+        let killed = self.kills + self.points.values().sum::<u64>();
+        format!(
+            "chaos: {} records, {killed} SIGKILLs, {} zombies, {} broker kills, {} EndTxn faults: 0 violations",
+            self.records,
+            self.zombies,
+            self.broker_kills(),
+            self.ends()
+        )
+    }
+}
+
+/// For whoever runs the test, and has more to say before that.
+pub fn write_summary(line: &str) {
+    if let Some(file) = std::env::var_os("MILLSTREAM_CHAOS_SUMMARY")
+        && let Err(why) = std::fs::write(&file, line)
+    {
+        eprintln!("{}: {why}", file.display());
+    }
+}
