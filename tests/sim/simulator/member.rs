@@ -27,6 +27,9 @@ const SYNC: i64 = 8;
 /// How long after a session has timed out a fencing may be by our own requests.
 const OWN_FENCING: i64 = 6_000;
 
+/// How long after an assignment or a seek a partition may not be read yet.
+const STARTS_WITHIN: i64 = 60;
+
 const FETCH_BYTES: usize = 4096;
 
 /// What the group wants of the worker.
@@ -84,6 +87,8 @@ struct Place {
     /// Of the next record to be handed out, as `position` tells: after a seek still the one from before.
     position: Option<i64>,
     paused: bool,
+    /// Reading that was begun anew takes until then to bring something.
+    fetched_from: i64,
 }
 
 #[derive(Debug)]
@@ -142,7 +147,9 @@ impl Member {
         }
         let wanted: Vec<(TopicPartition, i64)> = {
             let places = self.places.borrow();
-            let wanted = places.iter().filter(|place| !place.paused);
+            let now = self.world.now();
+            let is_read = |place: &&Place| !place.paused && place.fetched_from <= now;
+            let wanted = places.iter().filter(is_read);
             wanted.map(|place| (place.at, place.offset)).collect()
         };
         if wanted.is_empty() {
@@ -197,6 +204,7 @@ impl Member {
             offset,
             position: None,
             paused: false,
+            fetched_from: self.world.now() + self.world.between(0, STARTS_WITHIN),
         });
         *self.places.borrow_mut() = places.collect();
         let mut seat = self.seat.borrow_mut();
@@ -273,6 +281,7 @@ impl Member {
             if let Some((_, offset)) = offsets.iter().find(|(at, _)| *at == place.at) {
                 place.offset = *offset;
                 place.paused = false;
+                place.fetched_from = self.world.now() + self.world.between(0, STARTS_WITHIN);
             }
         }
     }
