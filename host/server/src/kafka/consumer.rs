@@ -349,6 +349,8 @@ impl Member for GroupConsumer {
 
     fn unassign(&mut self) -> Result<(), String> {
         self.wait_for_offer();
+        // A look may have found the same loss again since the worker was told of it: the next assignment is not the one that was lost.
+        self.abandoned.set(false);
         if self.renewed.take() {
             // That was the old client's.
             return Ok(());
