@@ -416,9 +416,6 @@ pub enum AdminError {
     Unreachable { bootstrap: String, why: String },
     #[error("{0}")]
     Refused(String),
-    /// Not in time, or not yet: asked again, the brokers may answer.
-    #[error("{0}")]
-    Unanswered(String),
     #[error(
         "group {group} has no committed offsets of these sources, and topic {changelog} has state: were they read from their start, records \
          would count twice. The offsets were deleted, or have expired (brokers drop those of a group that has been empty for longer than their \

@@ -35,9 +35,6 @@ use crate::twin;
 use crate::wasm::StepPlugin;
 use crate::worker_thread::{self, Seat, WorkerError};
 
-/// How long a cluster that answered in part is left alone.
-const CONNECT_PAUSE: Duration = Duration::from_millis(250);
-
 /// How long workers may take to commit and end once they were asked to.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(40);
 
@@ -167,10 +164,12 @@ pub fn run_on<C: Cluster>(
     let cluster = &cluster.answering_at(&address);
     let admin = cluster.admin()?;
     let stopping = || stop.load(Ordering::Relaxed);
-    let topics = match connect(config, cluster, &admin, options, &address, &stopping) {
-        Err(Failure::Cluster(AdminError::Stopped)) => return Ok(()),
-        topics => topics?,
-    };
+    match admin.connect(options.connect_timeout, stopping) {
+        Err(AdminError::Stopped) => return Ok(()),
+        connected => connected?,
+    }
+    fault::reach("start-connected");
+    let topics = prepare(config, cluster, &admin, &address)?;
     fault::reach("start-topics-made");
     let outlet = Outlet::new(cluster, 0, &config.pipeline, &topics);
     let producers = match open_seats(&outlet, options.workers, lock, stop) {
@@ -231,35 +230,6 @@ pub fn run_on<C: Cluster>(
 }
 
 /// What there is, made where it is missing; unless another process has this one's name.
-/// Waits for the cluster, however often it stops answering in the middle of being asked.
-fn connect<C: Cluster>(
-    config: &Config,
-    cluster: &C,
-    admin: &C::Admin,
-    options: &Options,
-    address: &str,
-    stopping: &dyn Fn() -> bool,
-) -> Result<Topics, Failure> {
-    let began = Instant::now();
-    loop {
-        let left = |patience: Duration| patience.saturating_sub(began.elapsed());
-        let patience = options.connect_timeout.map(left);
-        admin.connect(patience, stopping)?;
-        fault::reach("start-connected");
-        match prepare(config, cluster, admin, address) {
-            Err(Failure::Cluster(AdminError::Unanswered(why)))
-                if !patience.is_some_and(|left| left.is_zero()) =>
-            {
-                tracing::warn!(
-                    "the cluster did not answer all that it was asked ({why}); trying again"
-                );
-                std::thread::sleep(CONNECT_PAUSE);
-            }
-            topics => return topics,
-        }
-    }
-}
-
 fn prepare<C: Cluster>(
     config: &Config,
     cluster: &C,

@@ -44,7 +44,7 @@ impl Admin {
         let client = clients
             .admin_config()
             .create()
-            .map_err(|error: KafkaError| failed(&error))?;
+            .map_err(|error: KafkaError| refused(&error))?;
         let reader = NativeConsumer::new(&clients.reader_config("read_committed"))
             .map_err(AdminError::Refused)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -66,7 +66,7 @@ impl Admin {
         let answers = self
             .runtime
             .block_on(asked)
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| refused(&error))?;
         let mut facts = TopicFacts {
             partitions: 0,
             record_bytes_max: 1_048_588,
@@ -75,7 +75,7 @@ impl Admin {
             retention: Vec::new(),
         };
         for answer in answers {
-            let resource = answer.map_err(|code| judge(code, format!("topic {name}: {code}")))?;
+            let resource = answer.map_err(|code| AdminError::Refused(format!("topic {name}: {code}")))?;
             assert_eq!(
                 resource.specifier,
                 OwnedResourceSpecifier::Topic(name.into())
@@ -131,7 +131,7 @@ impl Admin {
 
     pub(super) fn watermarks(&self, topic: &str, partition: u32) -> Result<(i64, i64), AdminError> {
         let marks = self.reader.watermarks(topic, partition);
-        marks.map_err(|code| judge(code, format!("{topic}[{partition}]: {code}")))
+        marks.map_err(|code| AdminError::Refused(code.to_string()))
     }
 
     fn try_resolve_starts(
@@ -216,7 +216,7 @@ impl cluster::Admin for Admin {
             .client
             .inner()
             .fetch_metadata(None, REQUEST_MAX)
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| refused(&error))?;
         let mut facts = BTreeMap::new();
         for name in names {
             let topic = metadata.topics().iter().find(|topic| topic.name() == name);
@@ -263,11 +263,13 @@ impl cluster::Admin for Admin {
         let made = self
             .runtime
             .block_on(self.client.create_topics([&topic], &options()));
-        for result in made.map_err(|error| failed(&error))? {
+        for result in made.map_err(|error| refused(&error))? {
             match result {
                 Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
                 Err((name, code)) => {
-                    return Err(judge(code, format!("topic {name} can't be made: {code}")));
+                    return Err(AdminError::Refused(format!(
+                        "topic {name} can't be made: {code}"
+                    )));
                 }
             }
         }
@@ -292,7 +294,7 @@ impl cluster::Admin for Admin {
         let deleted = self
             .runtime
             .block_on(self.client.delete_records(&places, &options()));
-        let deleted = deleted.map_err(|error| failed(&error))?;
+        let deleted = deleted.map_err(|error| refused(&error))?;
         let failed = deleted.elements().into_iter().find_map(|at| {
             let error = at.error().err()?;
             Some(format!("{}[{}]: {error}", at.topic(), at.partition()))
@@ -310,7 +312,7 @@ impl cluster::Admin for Admin {
         let give_up = Instant::now() + Duration::from_secs(120);
         loop {
             let error = match self.try_resolve_starts(places, changelogs) {
-                Err(AdminError::Refused(error) | AdminError::Unanswered(error)) => error,
+                Err(AdminError::Refused(error)) => error,
                 settled => return settled,
             };
             if stopping() {
@@ -333,27 +335,8 @@ pub(super) fn options() -> AdminOptions {
         .operation_timeout(Some(REQUEST_MAX))
 }
 
-pub(super) fn failed(error: &KafkaError) -> AdminError {
-    let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-    judge(code, error.to_string())
-}
-
-/// Whether trying again may help.
-fn judge(code: Code, why: String) -> AdminError {
-    match code {
-        Code::OperationTimedOut
-        | Code::BrokerTransportFailure
-        | Code::AllBrokersDown
-        | Code::RequestTimedOut
-        | Code::NetworkException
-        | Code::NotController
-        | Code::LeaderNotAvailable
-        | Code::NotLeaderForPartition
-        | Code::CoordinatorLoadInProgress
-        | Code::CoordinatorNotAvailable
-        | Code::NotCoordinator => AdminError::Unanswered(why),
-        _ => AdminError::Refused(why),
-    }
+pub(super) fn refused(error: &KafkaError) -> AdminError {
+    AdminError::Refused(error.to_string())
 }
 
 impl std::fmt::Debug for Admin {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset;
 use rdkafka_sys::RDKafkaErrorCode as Code;
 
-use super::admin::{Admin, failed, options};
+use super::admin::{Admin, options, refused};
 use super::client::REQUEST_MAX;
 use super::group;
 use super::native::list;
@@ -39,7 +39,7 @@ impl Admin {
     /// the pipeline file no longer has too.
     pub fn remains(&self, pipeline: &str, sources: &[&str]) -> Result<Remains, AdminError> {
         let metadata = self.client.inner().fetch_metadata(None, REQUEST_MAX);
-        let metadata = metadata.map_err(|error| failed(&error))?;
+        let metadata = metadata.map_err(|error| refused(&error))?;
         let mut remains = Remains {
             group: pipeline.into(),
             members: self.members(pipeline)?,
@@ -90,7 +90,7 @@ impl Admin {
         let deleted = self
             .runtime
             .block_on(self.client.delete_groups(&groups, &options()));
-        for result in deleted.map_err(|error| failed(&error))? {
+        for result in deleted.map_err(|error| refused(&error))? {
             match result {
                 Ok(_) | Err((_, Code::GroupIdNotFound)) => {}
                 Err((group, code)) => {
@@ -106,7 +106,7 @@ impl Admin {
         let deleted = self
             .runtime
             .block_on(self.client.delete_topics(&topics, &options()));
-        for result in deleted.map_err(|error| failed(&error))? {
+        for result in deleted.map_err(|error| refused(&error))? {
             match result {
                 Ok(_) | Err((_, Code::UnknownTopicOrPartition)) => {}
                 Err((topic, code)) => {
