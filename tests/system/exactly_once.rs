@@ -11,7 +11,7 @@ use rig::proxy;
 
 use crate::stage::{
     DONE, Example, PARTITIONS, Place, READY, Stage, asked, committed, doubt_a_commit, epochs,
-    events, lose_answers, wait,
+    events, lose_answers, lose_what_a_start_asks_for, wait,
 };
 
 const EXAMPLE: Example = Example::Users;
@@ -201,4 +201,9 @@ fn exactly_once_over_a_restart_that_moves_nothing_and_a_drain_that_moves_all() {
     assert!(text.contains("no such process runs on this host"), "{text}");
     stage.wait_done(&[&first]);
     stage.judge(&[&first]);
+}
+
+#[test]
+fn exactly_once_when_a_start_is_not_answered() {
+    lose_what_a_start_asks_for(EXAMPLE);
 }

@@ -481,6 +481,18 @@ fn behind_proxy() -> (Kafka, Proxy) {
     (kafka, proxy)
 }
 
+/// What a process asks for as it starts is lost: it asks again, and ends for nothing of it.
+pub fn lose_what_a_start_asks_for(example: Example) {
+    let (kafka, proxy) = behind_proxy();
+    let mut stage = Stage::full(example, kafka);
+    proxy.on_nth(proxy::DESCRIBE_CONFIGS, 1, When::Before, || Then::Drop);
+    let mut life = stage.spawn("a", "200ms");
+    life.wait_line("the topics can't be looked at", READY);
+    life.wait_ready(READY);
+    stage.wait_done(&[&life]);
+    stage.judge(&[&life]);
+}
+
 /// The broker stops right before the end of a transaction reaches it, for longer than the commit is tried.
 pub fn doubt_a_commit(example: Example) {
     let (kafka, proxy) = behind_proxy();

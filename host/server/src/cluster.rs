@@ -416,6 +416,9 @@ pub enum AdminError {
     Unreachable { bootstrap: String, why: String },
     #[error("{0}")]
     Refused(String),
+    /// Nobody who could has answered: the same may be asked again.
+    #[error("{0}")]
+    Unanswered(String),
     #[error(
         "group {group} has no committed offsets of these sources, and topic {changelog} has state: were they read from their start, records \
          would count twice. The offsets were deleted, or have expired (brokers drop those of a group that has been empty for longer than their \

@@ -38,6 +38,9 @@ use crate::worker_thread::{self, Seat, WorkerError};
 /// How long workers may take to commit and end once they were asked to.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(40);
 
+/// Between two tries of what nobody has answered.
+const UNANSWERED_PAUSE: Duration = Duration::from_millis(500);
+
 /// What the command line says.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -169,20 +172,20 @@ pub fn run_on<C: Cluster>(
         connected => connected?,
     }
     fault::reach("start-connected");
-    let topics = prepare(config, cluster, &admin, &address)?;
+    let patience = options.connect_timeout;
+    let Some(topics) = insist_on_topics(patience, stop, || {
+        prepare(config, cluster, &admin, &address)
+    })?
+    else {
+        return Ok(());
+    };
     fault::reach("start-topics-made");
     let outlet = Outlet::new(cluster, 0, &config.pipeline, &topics);
     let producers = match open_seats(&outlet, options.workers, lock, stop) {
         Err(OpenError::Stopping(_)) => return Ok(()),
         opened => opened?,
     };
-    let starts = topics
-        .starts
-        .iter()
-        .map(|(topic, at, start)| (topic.as_str(), *at, *start));
-    let starts: Vec<StartPlace<'_>> = starts.collect();
-    let states = state_changelogs(&config.pipeline, topics.map_partitions);
-    match admin.resolve_starts(&starts, &states, stopping) {
+    match settle_starts(&config.pipeline, &admin, &topics, stopping) {
         Err(AdminError::Stopped) => return Ok(()),
         settled => settled?,
     }
@@ -227,6 +230,30 @@ pub fn run_on<C: Cluster>(
     let ended = watch(workers, &directory, &mut replicated, stop);
     drop((replicated, writer, standby));
     ended
+}
+
+/// Goes on for as long as nobody answers, and somebody waits for it: of several brokers, one that is asked for the topics may be away. None
+/// once the process is to end.
+fn insist_on_topics(
+    patience: Option<Duration>,
+    stop: &AtomicBool,
+    prepare: impl Fn() -> Result<Topics, Failure>,
+) -> Result<Option<Topics>, Failure> {
+    let began = Instant::now();
+    loop {
+        let failure = match prepare() {
+            Err(failure @ Failure::Cluster(AdminError::Unanswered(_))) => failure,
+            prepared => return prepared.map(Some),
+        };
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if patience.is_some_and(|patience| began.elapsed() >= patience) {
+            return Err(failure);
+        }
+        tracing::warn!("the topics can't be looked at: {failure}; trying again");
+        std::thread::sleep(UNANSWERED_PAUSE);
+    }
 }
 
 /// What there is, made where it is missing; unless another process has this one's name.
@@ -295,6 +322,20 @@ fn advertised((host, port): &(String, u16), listening: SocketAddr) -> String {
 fn asking<C: Cluster>(cluster: &C) -> AskGroup {
     let cluster = cluster.clone();
     Arc::new(move || cluster.group())
+}
+
+/// See [`Admin::resolve_starts`].
+fn settle_starts(
+    pipeline: &Pipeline,
+    admin: &impl Admin,
+    topics: &Topics,
+    stopping: impl Fn() -> bool,
+) -> Result<(), AdminError> {
+    let starts = topics.starts.iter();
+    let starts = starts.map(|(topic, at, start)| (topic.as_str(), *at, *start));
+    let starts: Vec<StartPlace<'_>> = starts.collect();
+    let states = state_changelogs(pipeline, topics.map_partitions);
+    admin.resolve_starts(&starts, &states, stopping)
 }
 
 /// The changelogs of state, each with its number of partitions.

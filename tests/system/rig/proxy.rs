@@ -41,6 +41,7 @@ pub const ADD_PARTITIONS_TO_TXN: i16 = 24;
 pub const ADD_OFFSETS_TO_TXN: i16 = 25;
 pub const END_TXN: i16 = 26;
 pub const TXN_OFFSET_COMMIT: i16 = 28;
+pub const DESCRIBE_CONFIGS: i16 = 32;
 
 /// When a hook is called.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

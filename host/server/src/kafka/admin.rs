@@ -75,7 +75,8 @@ impl Admin {
             retention: Vec::new(),
         };
         for answer in answers {
-            let resource = answer.map_err(|code| AdminError::Refused(format!("topic {name}: {code}")))?;
+            let resource =
+                answer.map_err(|code| judged(Some(code), format!("topic {name}: {code}")))?;
             assert_eq!(
                 resource.specifier,
                 OwnedResourceSpecifier::Topic(name.into())
@@ -267,9 +268,8 @@ impl cluster::Admin for Admin {
             match result {
                 Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
                 Err((name, code)) => {
-                    return Err(AdminError::Refused(format!(
-                        "topic {name} can't be made: {code}"
-                    )));
+                    let why = format!("topic {name} can't be made: {code}");
+                    return Err(judged(Some(code), why));
                 }
             }
         }
@@ -312,7 +312,7 @@ impl cluster::Admin for Admin {
         let give_up = Instant::now() + Duration::from_secs(120);
         loop {
             let error = match self.try_resolve_starts(places, changelogs) {
-                Err(AdminError::Refused(error)) => error,
+                Err(AdminError::Refused(error) | AdminError::Unanswered(error)) => error,
                 settled => return settled,
             };
             if stopping() {
@@ -336,7 +336,36 @@ pub(super) fn options() -> AdminOptions {
 }
 
 pub(super) fn refused(error: &KafkaError) -> AdminError {
-    AdminError::Refused(error.to_string())
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    judged(code, error.to_string())
+}
+
+fn judged(code: Option<Code>, why: String) -> AdminError {
+    if code.is_some_and(is_passing) {
+        AdminError::Unanswered(why)
+    } else {
+        AdminError::Refused(why)
+    }
+}
+
+/// Whether it goes by itself: brokers are away, or don't know yet who of them does what.
+fn is_passing(code: Code) -> bool {
+    matches!(
+        code,
+        Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::NetworkException
+            | Code::NotController
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::CoordinatorNotAvailable
+            | Code::CoordinatorLoadInProgress
+    )
 }
 
 impl std::fmt::Debug for Admin {
