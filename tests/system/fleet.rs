@@ -87,6 +87,8 @@ pub struct Fleet {
     epochs: u64,
     /// Where processes killed themselves.
     pub died_at: Vec<String>,
+    /// Those that were killed.
+    pub kills: u64,
     /// Of processes that started while everybody else was at work, and of those that didn't: a rebalance that waits for somebody who is
     /// dead holds up who joins meanwhile.
     pub restarted: [Timings; 2],
@@ -110,6 +112,7 @@ impl Fleet {
             interval,
             epochs: 0,
             died_at: Vec::new(),
+            kills: 0,
             restarted: Default::default(),
             failed_over: Default::default(),
         }
@@ -173,6 +176,7 @@ impl Fleet {
         let slot = &mut self.slots[number];
         let mut life = slot.life.take().expect("who lives is killed");
         life.process.kill();
+        self.kills += 1;
         let killed = Instant::now();
         if life.first_epoch.is_none() {
             self.restarted[usize::from(!life.alone)].add_cut(life.began.elapsed());

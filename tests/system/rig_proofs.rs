@@ -91,6 +91,13 @@ fn the_judge_acquits_the_right_and_convicts_the_wrong() {
     check_changelog("out-aborted", "4", "partitions=1 in");
 
     queries_are_judged(&address);
+
+    // Events that a producer wrote twice come out twice.
+    let again = ["events", "10", IDS, "30", "--from", "0"];
+    judge::run(&[&["generate", &address], &again[..]].concat());
+    let once = ["adults", &address, "events", "out-aborted", "18"];
+    check(&once, "lost=");
+    check_adults("nothing", "judge: OK adults events=2010");
 }
 
 /// Orders that are counted: as outputs, as a changelog, and as they are listed.

@@ -162,6 +162,7 @@ impl<'a> Round<'a> {
         self.fleet.calm_down();
         self.note_deaths();
         self.tally.meddled(&self.meddler);
+        self.tally.kills += self.fleet.kills;
         self.tally.records += self.fleet.finish();
         self.tally.rounds += 1;
     }

@@ -63,7 +63,6 @@ impl Round<'_> {
                         self.dice.between(0, 2_000)
                     };
                     self.fleet.kill(victim, pause);
-                    self.tally.kills += 1;
                 }
             }
             Act::Zombie => {
@@ -107,7 +106,6 @@ impl Round<'_> {
         }
         let victim = self.one_of(&self.fleet.running())?;
         self.fleet.replace(victim, faults);
-        self.tally.kills += 1;
         Some(victim)
     }
 
@@ -239,7 +237,6 @@ impl Round<'_> {
                 if let Some(other) = self.one_of(&others) {
                     let session = u64::try_from(SESSION.as_millis()).expect("seconds");
                     self.fleet.kill(other, session + 5_000);
-                    self.tally.kills += 1;
                 }
             }
             "lost" => self.freeze(victim),

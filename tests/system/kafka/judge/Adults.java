@@ -9,7 +9,10 @@ import java.util.Map;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.common.header.Header;
 
-/** Is the output exactly the adults of the events, each once, in order? An output is known by its event's unique ts. */
+/**
+ * Is the output exactly the adults of the events, each once, in order? An output is known by its event's ts, which is unique but for what
+ * a producer wrote twice.
+ */
 final class Adults {
     private static final Header[] NO_HEADERS = {};
 
@@ -21,6 +24,8 @@ final class Adults {
         final byte[] value;
         final Header[] headers;
         boolean met;
+        /** The same event, written again by a producer that could not know that its broker had it: it comes out twice. */
+        Source again;
 
         Source(ConsumerRecord<byte[], byte[]> record) {
             partition = record.partition();
@@ -65,28 +70,56 @@ final class Adults {
     private String counts() {
         long events = Arrays.stream(rulings).sum();
         return "events=" + events + " failed=" + rulings[Rules.Kind.FAILED.ordinal()]
-                + " dropped=" + rulings[Rules.Kind.DROPPED.ordinal()] + " kept=" + sources.size() + " outputs=" + outputs;
+                + " dropped=" + rulings[Rules.Kind.DROPPED.ordinal()] + " kept=" + rulings[Rules.Kind.KEPT.ordinal()]
+                + " outputs=" + outputs;
     }
 
     private void event(ConsumerRecord<byte[], byte[]> record) {
         Rules.Ruling ruling = Rules.judge(record.value(), minAge);
         rulings[ruling.kind().ordinal()]++;
-        if (ruling.kind() == Rules.Kind.KEPT && sources.put(ruling.ts(), new Source(record)) != null) {
+        if (ruling.kind() != Rules.Kind.KEPT) {
+            return;
+        }
+        Source source = new Source(record);
+        Source before = sources.putIfAbsent(ruling.ts(), source);
+        if (before == null) {
+            return;
+        }
+        while (before.again != null) {
+            before = before.again;
+        }
+        if (before.partition != source.partition || !Arrays.equals(before.value, source.value)) {
             throw new IllegalStateException("two events have ts " + ruling.ts() + ": outputs can't be told apart");
         }
+        before.again = source;
     }
 
     private void judge(String topic) throws Exception {
         int partitions = Topics.partitions(bootstrap, topic);
         Topics.read(bootstrap, topic, patience, record -> output(record, partitions));
-        sources.values().stream().filter(source -> !source.met).forEach(source -> findings.add("lost", source::toString));
+        for (Source source : sources.values()) {
+            for (Source one = source; one != null; one = one.again) {
+                if (!one.met) {
+                    findings.add("lost", one::toString);
+                }
+            }
+        }
+    }
+
+    /** The first event of that ts that was not met yet, the last one where all were; null where there is none. */
+    private Source next(JsonNode ts) {
+        Source source = ts == null || !ts.isIntegralNumber() ? null : sources.get(ts.longValue());
+        while (source != null && source.met && source.again != null) {
+            source = source.again;
+        }
+        return source;
     }
 
     private void output(ConsumerRecord<byte[], byte[]> record, int partitions) {
         outputs++;
         JsonNode output = Rules.parse(record.value());
         JsonNode ts = output == null ? null : output.get("ts");
-        Source source = ts == null || !ts.isIntegralNumber() ? null : sources.get(ts.longValue());
+        Source source = next(ts);
         if (source == null) {
             findings.add("unexpected", () -> Topics.place(record) + " " + Topics.show(record.value()));
             return;
