@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rig::ports;
-use rig::proxy::{END_TXN, HEARTBEAT, Proxy, Then, When};
+use rig::proxy::{END_TXN, HEARTBEAT, Listening, Proxy, Then, When};
 
 const SOON: Duration = Duration::from_secs(10);
 const WHILE: Duration = Duration::from_millis(1000);
@@ -30,7 +30,8 @@ struct Ground {
 impl Ground {
     fn new() -> Self {
         let (say, arrived) = channel();
-        let (port, brokers) = (ports::free(&[0, 1]), ports::free(&[0, 1]));
+        let listening = Listening::before(NODES);
+        let brokers = ports::free(&[0, 1]);
         for node in 1..=NODES {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, brokers + node - 1));
             let (listener, say) = (listener.expect("the port is free"), say.clone());
@@ -42,7 +43,7 @@ impl Ground {
             });
         }
         Self {
-            proxy: Proxy::before(port, brokers, NODES),
+            proxy: listening.forward_to(brokers),
             arrived,
         }
     }

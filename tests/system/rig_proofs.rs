@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use rig::folder::Folder;
 use rig::kafka::{Kafka, Options, PASSWORD, USER};
 use rig::millstream::Millstream;
-use rig::proxy::{END_TXN, INIT_PRODUCER_ID, Proxy, Then, When};
-use rig::{judge, ports, repository};
+use rig::proxy::{END_TXN, INIT_PRODUCER_ID, Listening, Then, When};
+use rig::{judge, repository};
 
 const EVENTS: &str = "2000";
 const IDS: &str = "100";
@@ -280,14 +280,14 @@ fn page(entries: &HashMap<String, String>, query: &str) -> String {
 
 #[test]
 fn the_proxy_acts_at_the_request_it_is_told() {
-    let port = ports::free(&[0]);
+    let listening = Listening::before(1);
     let options = Options {
         secure: true,
-        advertised: Some(port),
+        advertised: Some(listening.port()),
         ..Options::default()
     };
     let kafka = Kafka::start_with(options);
-    let proxy = Proxy::start(port, kafka.port());
+    let proxy = listening.forward_to(kafka.port());
     kafka.topic("edge", 3, &[]);
     assert_eq!(
         proxy.count(INIT_PRODUCER_ID),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rig::folder::Folder;
 use rig::kafka::{Kafka, Options};
 use rig::millstream::{self, Millstream};
-use rig::proxy::{self, Proxy, Then, When};
+use rig::proxy::{self, Listening, Proxy, Then, When};
 use rig::{http, judge, ports};
 use serde_json::Value;
 
@@ -471,13 +471,13 @@ pub fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool) {
 }
 
 /// A broker that clients reach through a proxy only.
-fn behind_proxy() -> (Kafka, Proxy) {
-    let port = ports::free(&[0]);
+pub fn behind_proxy() -> (Kafka, Proxy) {
+    let listening = Listening::before(1);
     let kafka = Kafka::start_with(Options {
-        advertised: Some(port),
+        advertised: Some(listening.port()),
         ..Options::default()
     });
-    let proxy = Proxy::start(port, kafka.port());
+    let proxy = listening.forward_to(kafka.port());
     (kafka, proxy)
 }
 

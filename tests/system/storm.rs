@@ -10,8 +10,7 @@
 use std::time::{Duration, Instant};
 
 use rig::kafka::{Kafka, Options};
-use rig::ports;
-use rig::proxy::{self, Proxy};
+use rig::proxy::{self, Listening};
 
 use crate::dice::Dice;
 use crate::fleet::Fleet;
@@ -107,13 +106,13 @@ impl<'a> Round<'a> {
         points: &'a mut Points,
         tally: &'a mut Tally,
     ) -> Self {
-        let port = ports::free(&[0, 1, 2]);
+        let listening = Listening::before(brokers);
         let kafka = Kafka::start_with(Options {
             brokers,
-            advertised: Some(port),
+            advertised: Some(listening.port()),
             ..Options::default()
         });
-        let proxy = Proxy::before(port, kafka.port(), brokers);
+        let proxy = listening.forward_to(kafka.port());
         let rate = number("MILLSTREAM_CHAOS_RATE", 1000);
         let mut stage = Stage::endless(example, kafka, rate);
         stage.build = Build::Faulty;
@@ -175,7 +174,7 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Which request, and which of its kind, is meddled with.
+/// The requests that are meddled with: those of transactions, of the group, and those that bring records.
 const MEDDLED: [(i16, &str); 9] = [
     (proxy::END_TXN, "EndTxn"),
     (proxy::TXN_OFFSET_COMMIT, "TxnOffsetCommit"),

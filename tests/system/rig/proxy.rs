@@ -17,6 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::ports;
+
+/// Ports are looked for so often.
+const ATTEMPTS: usize = 10;
 /// Past this, a new connection is closed at once.
 pub const CONNECTIONS_MAX: usize = 256;
 /// Past this, a request that was to come late doesn't come at all.
@@ -111,35 +115,54 @@ pub struct Proxy {
     acceptors: Vec<JoinHandle<()>>,
 }
 
-impl Proxy {
-    /// Listens on `port` and forwards to `broker`, a port as well. The broker need not be up yet: a
-    /// connection that finds it down is closed.
+/// A proxy's ports, taken: whoever starts brokers that advertise them can be sure that nobody else has them by then.
+#[derive(Debug)]
+pub struct Listening {
+    port: u16,
+    listeners: Vec<TcpListener>,
+}
+
+impl Listening {
+    /// Listens before so many brokers, whose ports follow one another as those here do.
     #[must_use]
-    pub fn start(port: u16, broker: u16) -> Self {
-        Self::before(port, broker, 1)
+    pub fn before(brokers: u16) -> Self {
+        let offsets: Vec<u16> = (0..brokers).collect();
+        for _ in 0..ATTEMPTS {
+            let port = ports::free(&offsets);
+            let listen = |offset| TcpListener::bind((Ipv4Addr::LOCALHOST, port + offset));
+            // Another test run may have taken one of them between the look and the use.
+            if let Ok(listeners) = offsets.iter().map(listen).collect() {
+                return Self { port, listeners };
+            }
+        }
+        panic!("a proxy finds no ports");
     }
 
-    /// The same before several brokers, whose ports follow one another, as those here do: what is counted, and hooks, are of all.
     #[must_use]
-    pub fn before(port: u16, broker: u16, brokers: u16) -> Self {
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Forwards to brokers, the first at this port. They need not be up yet: a connection that finds one down is closed. What is
+    /// counted, and hooks, are of all of them.
+    #[must_use]
+    pub fn forward_to(self, broker: u16) -> Proxy {
         let shared = Arc::new(Shared::default());
-        let listen = |node: u16| {
-            let (port, broker) = (port + node - 1, broker + node - 1);
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-            let listener =
-                listener.unwrap_or_else(|error| panic!("a proxy on port {port}: {error}"));
+        let accept = |(node, listener): (u16, TcpListener)| {
             let state = Arc::clone(&shared);
-            let broker = Broker { node, port: broker };
-            thread::spawn(move || accept(&listener, broker, &state))
+            let port = broker + node - 1;
+            thread::spawn(move || accept(&listener, Broker { node, port }, &state))
         };
-        let acceptors = (1..=brokers).map(listen).collect();
-        Self {
-            port,
+        let acceptors = (1..).zip(self.listeners).map(accept).collect();
+        Proxy {
+            port: self.port,
             shared,
             acceptors,
         }
     }
+}
 
+impl Proxy {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port

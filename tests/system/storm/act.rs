@@ -15,8 +15,8 @@ const LOOK: u64 = 250;
 
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    /// A process kills itself at the next failpoint.
-    KillAtPoint,
+    /// So many processes kill themselves, each at a failpoint of its own.
+    KillAtPoints(u64),
     /// One process or several.
     KillNow,
     /// Frozen for longer than a session, then awake.
@@ -35,7 +35,7 @@ pub enum Act {
 impl Act {
     pub fn draw(dice: &mut Dice, brokers: u16) -> Self {
         match dice.between(0, 99) {
-            0..=34 => Self::KillAtPoint,
+            0..=34 => Self::KillAtPoints(dice.between(1, 3)),
             35..=47 => Self::KillNow,
             48..=53 => Self::Zombie,
             54..=59 => Self::Broker,
@@ -53,7 +53,7 @@ impl Act {
 impl Round<'_> {
     pub fn carry_out(&mut self, act: Act) {
         match act {
-            Act::KillAtPoint => self.kill_at_point(),
+            Act::KillAtPoints(count) => self.kill_at_points(count),
             Act::KillNow => {
                 for victim in self.fleet.victims(self.dice, 4) {
                     // The long ones are for others to take over.
@@ -104,7 +104,9 @@ impl Round<'_> {
             self.tally.joined += 1;
             return Some(number);
         }
-        let victim = self.one_of(&self.fleet.running())?;
+        let mut running = self.fleet.running();
+        running.retain(|number| !self.fleet.is_doomed(*number));
+        let victim = self.one_of(&running)?;
         self.fleet.replace(victim, faults);
         Some(victim)
     }
@@ -182,7 +184,28 @@ impl Round<'_> {
         self.restart_brokers();
     }
 
-    fn kill_at_point(&mut self) {
+    fn kill_at_points(&mut self, count: u64) {
+        let mut doomed = Vec::new();
+        for _ in 0..count {
+            doomed.extend(self.doom_one());
+        }
+        for look in 0..LOOKS {
+            if look == LOOKS / 8 {
+                for (point, victim) in &doomed {
+                    self.provoke(point, *victim);
+                }
+            }
+            doomed
+                .retain(|(_, victim)| self.fleet.is_doomed(*victim) || self.fleet.is_due(*victim));
+            if doomed.is_empty() {
+                return;
+            }
+            self.fleet.pass(LOOK);
+        }
+    }
+
+    /// One that was killed, or came, to kill itself at the next point.
+    fn doom_one(&mut self) -> Option<(String, usize)> {
         let (example, standby) = (self.example, self.standby);
         let can_be = |point: &str| match point {
             // Who made the topics is there.
@@ -198,18 +221,8 @@ impl Round<'_> {
         if point.starts_with("snapshot-") {
             self.fleet.stage().remove_snapshots();
         }
-        let Some(victim) = self.start_over(vec![doom((point.clone(), times))]) else {
-            return;
-        };
-        for look in 0..LOOKS {
-            if !self.fleet.is_doomed(victim) && !self.fleet.is_due(victim) {
-                return;
-            }
-            if look == LOOKS / 8 {
-                self.provoke(&point, victim);
-            }
-            self.fleet.pass(LOOK);
-        }
+        let victim = self.start_over(vec![doom((point.clone(), times))])?;
+        Some((point, victim))
     }
 
     /// What brings a process to a point that it doesn't come to by itself.

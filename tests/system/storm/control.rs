@@ -8,14 +8,11 @@
 use std::time::{Duration, Instant};
 
 use rig::judge::{self, Verdict};
-use rig::kafka::{Kafka, Options};
-use rig::ports;
-use rig::proxy::Proxy;
 
 use super::meddler::{Meddler, Plan};
 use super::{number, tally};
 use crate::dice::Dice;
-use crate::stage::{Build, Example, READY, Stage, epochs, wait};
+use crate::stage::{Build, Example, READY, Stage, behind_proxy, epochs, wait};
 
 /// Until a transaction is torn.
 const LONG_ENOUGH: Duration = Duration::from_secs(240);
@@ -32,12 +29,8 @@ fn a_build_that_keeps_its_producers_tears_a_transaction() {
     let seed = number("MILLSTREAM_CHAOS_SEED", u64::from(std::process::id()));
     println!("MILLSTREAM_CHAOS_SEED={seed}");
     let mut dice = Dice::new(seed);
-    let port = ports::free(&[0]);
-    let kafka = Kafka::start_with(Options {
-        advertised: Some(port),
-        ..Options::default()
-    });
-    let meddler = Meddler::new(Proxy::start(port, kafka.port()));
+    let (kafka, proxy) = behind_proxy();
+    let meddler = Meddler::new(proxy);
     let mut stage = Stage::endless(Example::Users, kafka, RATE);
     stage.build = Build::Faulty;
     let kept = vec![("MILLSTREAM_FAULT_KEEP_PRODUCER", "1".to_owned())];

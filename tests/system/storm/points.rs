@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
-use rig::repository;
+use rig::{millstream, repository};
 
 use crate::dice::Dice;
 
@@ -102,4 +102,15 @@ fn failpoints_have_names_of_their_own() {
     assert_eq!(twice, None, "a failpoint's name stands twice");
     let is_plain = |name: &String| name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
     assert!(points.iter().all(is_plain), "{points:?}");
+}
+
+#[test]
+fn the_product_has_nothing_of_the_faults() {
+    const ASKED: &[u8] = b"MILLSTREAM_FAULT_";
+    let names_faults = |binary: &Path| {
+        let bytes = std::fs::read(binary).expect("the binary is built");
+        bytes.windows(ASKED.len()).any(|window| window == ASKED)
+    };
+    assert!(names_faults(&millstream::faulty()));
+    assert!(!names_faults(&millstream::binary()));
 }
