@@ -32,11 +32,12 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Writes a file of that name and returns its path.
+    /// Writes a file of that name, in one step (somebody may be reading the one before), and returns its path.
     #[must_use]
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.join(name);
-        fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let (path, new) = (self.join(name), self.join(&format!("{name}.new")));
+        let written = fs::write(&new, content).and_then(|()| fs::rename(&new, &path));
+        written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
     }
 }
