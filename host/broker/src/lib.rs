@@ -30,7 +30,7 @@ pub use inspect::Written;
 pub use log::{Fetched, Isolation, Outcome};
 pub use offsets::{CommittedOffset, PartitionOffset};
 pub use record::{Headers, Record, Records};
-pub use transaction::{Producer, Standing, Transaction};
+pub use transaction::{Marker, Producer, Standing, Transaction};
 
 use group::Group;
 use log::Log;
@@ -146,7 +146,8 @@ impl Broker {
         log(&self.topics, at)?;
         if let Some(producer) = producer.filter(|producer| producer.transactional_id.is_some()) {
             let transaction = self.join_transaction(now, producer)?;
-            transaction.partitions.insert((at.0.into(), at.1));
+            let marker = Marker::Partition(at.0.into(), at.1);
+            transaction.touched.insert(marker);
         }
         let (settings, log) = log_mut(&mut self.topics, at)?;
         if records.size() > settings.max_message_bytes {
@@ -208,9 +209,12 @@ impl Broker {
         }
     }
 
-    /// The broker goes down and comes up again. It had written everything to disk but requests to join that wait for an answer;
-    /// the sessions of members begin anew.
+    /// The broker goes down and comes up again. It had written everything to disk but requests to join that wait for an answer, and which
+    /// markers of a decided transaction are written; the sessions of members begin anew.
     pub fn restart(&mut self, now: i64) {
+        for transactional in self.transactional.values_mut() {
+            transactional.restart();
+        }
         for group in self.groups.values_mut() {
             group.restart(now);
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::error::{Answer, Error};
 use crate::group::{Group, Membership};
 use crate::log::Outcome;
-use crate::{Broker, Place, Producer, log};
+use crate::{Broker, Marker, Place, Producer, log};
 
 /// `offset.metadata.max.bytes`.
 const METADATA_BYTES_MAX: usize = 4096;
@@ -112,7 +112,7 @@ impl Broker {
         offsets: &[PartitionOffset<'_>],
     ) -> Answer<()> {
         let transaction = self.join_transaction(now, producer)?;
-        transaction.groups.insert(group.into());
+        transaction.touched.insert(Marker::Group(group.into()));
         if *member != Membership::NONE {
             self.check_commit(group, member)?;
         }

@@ -34,15 +34,25 @@ pub struct Producer {
     pub epoch: i16,
 }
 
+/// Where a marker is to be written, of a transaction whose end is decided.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Marker {
+    /// A topic's name and a partition of it.
+    Partition(String, u32),
+    /// In the offsets of that group.
+    Group(String),
+}
+
 #[derive(Debug)]
 pub(crate) struct Transactional {
     producer_id: i64,
     epoch: i16,
     timeout_ms: i64,
     state: State,
-    /// What the open transaction wrote to.
-    pub partitions: BTreeSet<(String, u32)>,
-    pub groups: BTreeSet<String>,
+    /// Where markers are to be written when the open transaction ends, or were when the last one did.
+    pub touched: BTreeSet<Marker>,
+    /// Those that are still to be written; none but while it is `Ending`.
+    missing: BTreeSet<Marker>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +61,7 @@ enum State {
     Ongoing {
         until: i64,
     },
-    /// Decided. Markers are missing in what is left of partitions and groups.
+    /// Decided. Markers are missing.
     Ending(Outcome),
     Ended(Outcome),
 }
@@ -66,6 +76,15 @@ pub(crate) enum Markers {
 }
 
 impl Transactional {
+    /// Whether it is still this producer's.
+    fn check(&self, producer: &Producer) -> Answer<()> {
+        if producer.id != self.producer_id {
+            return Err(Error::InvalidProducerIdMapping);
+        }
+        let is_current = producer.epoch == self.epoch;
+        is_current.then_some(()).ok_or(Error::InvalidProducerEpoch)
+    }
+
     /// The markers carry the next epoch, so that partitions refuse what the old producer may still send.
     fn abort_and_fence(&mut self, markers: Markers, topics: &mut Topics, groups: &mut Groups) {
         self.epoch += 1;
@@ -80,40 +99,32 @@ impl Transactional {
         groups: &mut Groups,
     ) {
         self.state = State::Ending(outcome);
+        self.missing = self.touched.clone();
         if markers == Markers::AtOnce {
-            while self.outstanding() > 0 {
+            while !self.missing.is_empty() {
                 self.write_marker(0, topics, groups);
             }
         }
         self.settle();
     }
 
-    fn outstanding(&self) -> usize {
-        match self.state {
-            State::Ending(_) => self.partitions.len() + self.groups.len(),
-            State::Empty | State::Ongoing { .. } | State::Ended(_) => 0,
-        }
-    }
-
-    /// Writes one of the outstanding markers, those of partitions first.
+    /// Writes one of the missing markers.
     fn write_marker(&mut self, which: usize, topics: &mut Topics, groups: &mut Groups) {
-        let State::Ending(outcome) = self.state else {
+        let marker = self.missing.iter().nth(which).cloned();
+        let (State::Ending(outcome), Some(marker)) = (self.state, marker) else {
             return;
         };
-        if let Some(place) = self.partitions.iter().nth(which).cloned() {
-            self.partitions.remove(&place);
-            if let Ok((_, log)) = log_mut(topics, (&place.0, place.1)) {
-                log.mark(self.producer_id, self.epoch, outcome);
+        self.missing.remove(&marker);
+        match marker {
+            Marker::Partition(topic, partition) => {
+                if let Ok((_, log)) = log_mut(topics, (&topic, partition)) {
+                    log.mark(self.producer_id, self.epoch, outcome);
+                }
             }
-        } else if let Some(name) = self
-            .groups
-            .iter()
-            .nth(which - self.partitions.len())
-            .cloned()
-        {
-            self.groups.remove(&name);
-            if let Some(group) = groups.get_mut(&name) {
-                group.offsets.end(self.producer_id, outcome);
+            Marker::Group(name) => {
+                if let Some(group) = groups.get_mut(&name) {
+                    group.offsets.end(self.producer_id, outcome);
+                }
             }
         }
         self.settle();
@@ -121,13 +132,22 @@ impl Transactional {
 
     /// Nothing is to be written there any more.
     pub fn forget_topic(&mut self, name: &str) {
-        self.partitions.retain(|(topic, _)| topic != name);
+        let stays = |at: &Marker| !matches!(at, Marker::Partition(topic, _) if topic == name);
+        self.touched.retain(stays);
+        self.missing.retain(stays);
         self.settle();
+    }
+
+    /// A coordinator that comes up knows what is decided, but not which markers are written: it writes all of them, again too.
+    pub fn restart(&mut self) {
+        if let State::Ending(_) = self.state {
+            self.missing = self.touched.clone();
+        }
     }
 
     fn settle(&mut self) {
         if let State::Ending(outcome) = self.state
-            && self.outstanding() == 0
+            && self.missing.is_empty()
         {
             self.state = State::Ended(outcome);
         }
@@ -166,17 +186,10 @@ pub enum Standing {
     Complete(Outcome),
 }
 
-/// What the producer's transactional.id has, if it is still the producer's.
+/// What the producer's transactional.id has, whoever's that is by now.
 fn find<'a>(all: &'a mut Transactions, producer: &Producer) -> Answer<&'a mut Transactional> {
     let name = producer.transactional_id.as_deref().unwrap_or_default();
-    let found = all.get_mut(name).ok_or(Error::InvalidProducerIdMapping)?;
-    if producer.id != found.producer_id {
-        return Err(Error::InvalidProducerIdMapping);
-    }
-    if producer.epoch != found.epoch {
-        return Err(Error::InvalidProducerEpoch);
-    }
-    Ok(found)
+    all.get_mut(name).ok_or(Error::InvalidProducerIdMapping)
 }
 
 impl Broker {
@@ -214,8 +227,8 @@ impl Broker {
                 epoch,
                 timeout_ms,
                 state: State::Empty,
-                partitions: BTreeSet::new(),
-                groups: BTreeSet::new(),
+                touched: BTreeSet::new(),
+                missing: BTreeSet::new(),
             };
             self.transactional.insert(name.into(), fresh);
         }
@@ -228,39 +241,38 @@ impl Broker {
 
     /// EndTxn: whatever transaction the producer has open, ends. Where none is, the outcome of the last one is confirmed.
     ///
-    /// Errors: `INVALID_TXN_STATE` where there was none, or it had the other outcome; `CONCURRENT_TRANSACTIONS` while its markers are
-    /// missing; `INVALID_PRODUCER_ID_MAPPING`, `INVALID_PRODUCER_EPOCH`.
+    /// Errors: `INVALID_PRODUCER_ID_MAPPING`, `INVALID_PRODUCER_EPOCH`; `CONCURRENT_TRANSACTIONS` while its markers are missing, whatever
+    /// its outcome; `INVALID_TXN_STATE` where there was none, or it had the other outcome.
     pub fn end_transaction(&mut self, producer: &Producer, outcome: Outcome) -> Answer<()> {
         let found = find(&mut self.transactional, producer)?;
+        found.check(producer)?;
         match found.state {
             State::Ongoing { .. } => {
                 found.end(outcome, self.markers, &mut self.topics, &mut self.groups);
             }
-            State::Ending(before) if before == outcome => {
-                return Err(Error::ConcurrentTransactions);
-            }
+            State::Ending(_) => return Err(Error::ConcurrentTransactions),
             State::Ended(before) if before == outcome => {}
-            State::Ending(_) | State::Ended(_) | State::Empty => {
-                return Err(Error::InvalidTxnState);
-            }
+            State::Ended(_) | State::Empty => return Err(Error::InvalidTxnState),
         }
         Ok(())
     }
 
-    /// The transaction of that producer, begun if none is open.
+    /// The transaction of that producer, begun if none is open. As long as markers are missing Kafka doesn't look who asks: a fenced
+    /// producer too is told to ask again.
     pub(crate) fn join_transaction(
         &mut self,
         now: i64,
         producer: &Producer,
     ) -> Answer<&mut Transactional> {
         let found = find(&mut self.transactional, producer)?;
-        match found.state {
-            State::Ongoing { .. } => {}
-            State::Ending(_) => return Err(Error::ConcurrentTransactions),
-            State::Empty | State::Ended(_) => {
-                let until = now + found.timeout_ms;
-                found.state = State::Ongoing { until };
-            }
+        if let State::Ending(_) = found.state {
+            return Err(Error::ConcurrentTransactions);
+        }
+        found.check(producer)?;
+        if !matches!(found.state, State::Ongoing { .. }) {
+            let until = now + found.timeout_ms;
+            found.state = State::Ongoing { until };
+            found.touched.clear();
         }
         Ok(found)
     }
@@ -281,15 +293,19 @@ impl Broker {
     }
 
     pub fn outstanding_markers(&self) -> usize {
-        let all = self.transactional.values();
-        all.map(Transactional::outstanding).sum()
+        self.missing_markers().count()
     }
 
-    /// Writes one of the outstanding markers. They come in the order of transactional.ids; in a transaction those of partitions come
-    /// first. A number past the last one does nothing.
+    /// In the order of transactional.ids; in a transaction those of partitions come first.
+    pub fn missing_markers(&self) -> impl Iterator<Item = &Marker> {
+        let all = self.transactional.values();
+        all.flat_map(|found| &found.missing)
+    }
+
+    /// Writes one of the missing markers, counted in their order. A number past the last one does nothing.
     pub fn write_marker(&mut self, mut which: usize) {
         for found in self.transactional.values_mut() {
-            let here = found.outstanding();
+            let here = found.missing.len();
             if which < here {
                 return found.write_marker(which, &mut self.topics, &mut self.groups);
             }
@@ -365,8 +381,7 @@ mod tests {
         let unstable = Err(Error::UnstableOffsetCommit);
         check(&mut broker, &producer, (0, unstable, wait));
         assert_eq!(broker.end_transaction(&producer, commit), wait);
-        let other = broker.end_transaction(&producer, abort);
-        assert_eq!(other, Err(Error::InvalidTxnState));
+        assert_eq!(broker.end_transaction(&producer, abort), wait);
         let again = broker.init_producer_id(Some("x"), 10).map(|_| ());
         assert_eq!((again, broker.outstanding_markers()), (wait, 2));
         // The partition's comes first.
