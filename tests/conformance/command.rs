@@ -168,6 +168,15 @@ pub enum Command {
 
     // The world.
     //
+    /// `hold events/0 group`: from now on no marker of a transaction gets to that partition, nor to that group's offsets. What else
+    /// there is to be written is written before a command is done.
+    Hold {
+        places: Vec<String>,
+    },
+    /// `release events/0 group`: they get there.
+    Release {
+        places: Vec<String>,
+    },
     /// `wait 1000`: time passes. Members that were not killed send heartbeats, unless they wait for others to join.
     Wait {
         ms: u32,

@@ -1,10 +1,10 @@
 //! The model, asked by scripts. Its clock goes on only when a script waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_broker::{
-    Answer, Broker, Isolation, Join, Membership, Outcome, PartitionOffset, Place, Producer,
-    Records, Settings, Spec,
+    Answer, Broker, Error, Isolation, Join, Marker, Membership, Outcome, PartitionOffset, Place,
+    Producer, Records, Settings, Spec,
 };
 
 use crate::subject::{Joined, Seen, Subject};
@@ -16,8 +16,24 @@ const FETCH_BYTES: usize = 1 << 20;
 pub struct Imitation {
     broker: Broker,
     now: i64,
+    held: BTreeSet<Marker>,
     /// By the member's name: its group, instance id, and what its join was answered.
     joins: BTreeMap<String, (String, Option<String>, Answer<String>)>,
+}
+
+impl Imitation {
+    /// Writes what is not held back.
+    fn write_markers(&mut self) {
+        if self.held.is_empty() {
+            return self.broker.write_markers();
+        }
+        let is_free = |marker: &Marker| !self.held.contains(marker);
+        loop {
+            let free = self.broker.missing_markers().position(is_free);
+            let Some(which) = free else { return };
+            self.broker.write_marker(which);
+        }
+    }
 }
 
 impl Subject for Imitation {
@@ -38,7 +54,13 @@ impl Subject for Imitation {
     }
 
     fn init_producer_id(&mut self, id: Option<&str>, timeout_ms: i64) -> Answer<Producer> {
-        self.broker.init_producer_id(id, timeout_ms)
+        let answer = self.broker.init_producer_id(id, timeout_ms);
+        self.write_markers();
+        // What is asked again once nothing is missing.
+        match answer {
+            Err(Error::ConcurrentTransactions) => self.broker.init_producer_id(id, timeout_ms),
+            answer => answer,
+        }
     }
 
     fn produce(
@@ -53,7 +75,9 @@ impl Subject for Imitation {
     }
 
     fn end_transaction(&mut self, producer: &Producer, outcome: Outcome) -> Answer<()> {
-        self.broker.end_transaction(producer, outcome)
+        let answer = self.broker.end_transaction(producer, outcome);
+        self.write_markers();
+        answer
     }
 
     fn fetch(
@@ -137,12 +161,24 @@ impl Subject for Imitation {
         self.broker.leave_group(self.now, group, member)
     }
 
+    fn hold_marker(&mut self, at: &Marker) {
+        self.broker.hold_markers();
+        self.held.insert(at.clone());
+    }
+
+    fn release_marker(&mut self, at: &Marker) {
+        self.held.remove(at);
+        self.write_markers();
+    }
+
     fn wait(&mut self, ms: u32) {
         self.now += i64::from(ms);
         self.broker.tick(self.now);
+        self.write_markers();
     }
 
     fn restart(&mut self) {
         self.broker.restart(self.now);
+        self.write_markers();
     }
 }

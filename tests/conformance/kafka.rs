@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use conformance::check;
-use conformance::wire::Wire;
+use conformance::wire::{Markers, Wire};
 use rig::kafka::{Kafka, Options};
 
 /// Short, so that scripts needn't wait long: the sweep for transactions that timed out (10 s by default), the shortest session that
@@ -19,16 +19,20 @@ const PROPERTIES: [&str; 4] = [
 
 #[test]
 fn a_real_kafka_answers_so() {
+    let markers = Markers::listen();
     let kafka = Rc::new(Kafka::start_with(Options {
         properties: PROPERTIES.map(str::to_owned).to_vec(),
+        internal: Some(markers.port()),
         ..Options::default()
     }));
+    markers.forward_to(&kafka.direct());
     check(|| {
-        let broker = Rc::clone(&kafka);
+        let (broker, between) = (Rc::clone(&kafka), markers.clone());
         let restart = move || {
             broker.kill();
+            between.lost_broker();
             broker.restart();
         };
-        Wire::new(&kafka.direct(), Box::new(restart))
+        Wire::new(&kafka.direct(), markers.clone(), Box::new(restart))
     });
 }

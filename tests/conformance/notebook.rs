@@ -7,8 +7,8 @@ use std::error::Error;
 
 use goldenscript::{Context, Runner};
 use millstream_broker::{
-    Answer, Isolation, Join, Membership, Outcome, PartitionOffset, Producer, Records, Settings,
-    Spec,
+    Answer, Isolation, Join, Marker, Membership, Outcome, PartitionOffset, Producer, Records,
+    Settings, Spec,
 };
 
 use crate::command::Command;
@@ -112,6 +112,8 @@ impl<S: Subject> Runner for Notebook<S> {
             }
             Command::Committed { group, places } => self.committed(group, places, false),
             Command::Stable { group, places } => self.committed(group, places, true),
+            Command::Hold { places } => self.markers(places, S::hold_marker),
+            Command::Release { places } => self.markers(places, S::release_marker),
             Command::Wait { ms } => {
                 self.wait(*ms);
                 Ok(String::new())
@@ -143,6 +145,20 @@ impl<S: Subject> Notebook<S> {
     fn place(&self, place: &str) -> Result<(String, u32), Box<dyn Error>> {
         let (topic, partition) = place.split_once('/').ok_or("no topic/partition")?;
         Ok((self.full(topic), partition.parse()?))
+    }
+
+    /// Those of partitions, or of groups.
+    fn markers(&mut self, places: &[String], act: fn(&mut S, &Marker)) -> Page {
+        for place in places {
+            let at = if place.contains('/') {
+                let (topic, partition) = self.place(place)?;
+                Marker::Partition(topic, partition)
+            } else {
+                Marker::Group(self.full(place))
+            };
+            act(&mut self.subject, &at);
+        }
+        Ok(String::new())
     }
 
     fn topic(&mut self, command: &Command) -> Page {

@@ -1,8 +1,8 @@
 //! What can be asked of a Kafka, the model or a real one: one method a request, in the shapes of `millstream-broker`.
 
 use millstream_broker::{
-    Answer, Assignment, Isolation, Join, Membership, Outcome, PartitionOffset, Place, Producer,
-    Records, Settings, Spec,
+    Answer, Assignment, Isolation, Join, Marker, Membership, Outcome, PartitionOffset, Place,
+    Producer, Records, Settings, Spec,
 };
 
 /// A record as a consumer saw it.
@@ -32,7 +32,7 @@ pub trait Subject {
         sequence: i32,
         records: Records,
     ) -> Answer<i64>;
-    /// Answers once the markers are written.
+    /// Answers once the markers are written, but those that are held back.
     fn end_transaction(&mut self, producer: &Producer, outcome: Outcome) -> Answer<()>;
 
     /// What can be read from `from` on, and the position after that.
@@ -61,6 +61,11 @@ pub trait Subject {
     fn joined(&mut self, names: &[&str]) -> Vec<Answer<Joined>>;
     fn heartbeat(&mut self, group: &str, member: &Membership<'_>) -> Answer<()>;
     fn leave_group(&mut self, group: &str, member: &Membership<'_>) -> Answer<()>;
+
+    /// Has markers wait there.
+    fn hold_marker(&mut self, at: &Marker);
+    /// Returns once they are written.
+    fn release_marker(&mut self, at: &Marker);
 
     fn wait(&mut self, ms: u32);
     fn restart(&mut self);

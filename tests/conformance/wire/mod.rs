@@ -2,27 +2,30 @@
 //! sends one late or twice on purpose, and has its own words for errors.) Requests are of the versions that librdkafka 2.12 sends,
 //! so that a broker treats them as it would treat librdkafka's: no KIP-890.
 //!
-//! What says "not now" (a coordinator that loads, a transaction whose markers are being written) is asked again.
+//! What says "not now" (a coordinator that loads, a transaction whose markers are being written) is asked again. While a producer's
+//! markers are held back, CONCURRENT_TRANSACTIONS is its answer.
 
 mod batch;
 mod codec;
 mod connection;
 mod group;
+mod markers;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use millstream_broker::{
-    Answer, Error, Isolation, Join, Membership, Outcome, PartitionOffset, Place, Producer, Records,
-    Settings, Spec,
+    Answer, Error, Isolation, Join, Marker, Membership, Outcome, PartitionOffset, Place, Producer,
+    Records, Settings, Spec,
 };
 
 use crate::subject::{Joined, Seen, Subject};
 use codec::{Fields, Form, Request};
 use connection::Connection;
 use group::Seats;
+pub use markers::Markers;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(10);
@@ -34,6 +37,9 @@ const NOT_NOW: [i16; 7] = [14, 15, 16, 5, 6, 19, 51];
 const FETCH_BYTES: i32 = 1 << 20;
 const ANSWER_WITHIN_MS: i32 = 30_000;
 
+/// The topic of groups' offsets.
+const OFFSETS: &str = "__consumer_offsets";
+
 const KEY_GROUP: i8 = 0;
 const KEY_TRANSACTION: i8 = 1;
 
@@ -41,6 +47,9 @@ pub struct Wire {
     bootstrap: String,
     connection: Connection,
     seats: Seats,
+    markers: Markers,
+    /// The producer ids of transactional.ids.
+    ids: BTreeMap<String, i64>,
     /// Whose coordinator is known to be there.
     found: BTreeSet<(i8, String)>,
     restart: Box<dyn FnMut()>,
@@ -64,13 +73,16 @@ fn check(code: i16) -> Answer<()> {
 }
 
 impl Wire {
-    /// A client of the broker at `bootstrap`, which `restart` kills and starts again.
+    /// A client of the broker at `bootstrap`, which `restart` kills and starts again, and whose markers go by that proxy.
     #[must_use]
-    pub fn new(bootstrap: &str, restart: Box<dyn FnMut()>) -> Self {
+    pub fn new(bootstrap: &str, markers: Markers, restart: Box<dyn FnMut()>) -> Self {
+        markers.release_all();
         Self {
             bootstrap: bootstrap.into(),
             connection: Connection::open(bootstrap, "scripts"),
             seats: Seats::default(),
+            markers,
+            ids: BTreeMap::new(),
             found: BTreeSet::new(),
             restart,
         }
@@ -78,10 +90,22 @@ impl Wire {
 
     /// Asks until the answer is something else than "not now". `read` gives the error code, and what else there is.
     fn ask<T>(&mut self, request: &Request, read: impl Fn(&mut Fields) -> (i16, T)) -> Answer<T> {
+        self.ask_as(None, request, read)
+    }
+
+    /// The same by a producer, if its id is known.
+    fn ask_as<T>(
+        &mut self,
+        producer_id: Option<i64>,
+        request: &Request,
+        read: impl Fn(&mut Fields) -> (i16, T),
+    ) -> Answer<T> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (code, answer) = read(&mut self.connection.call(request));
-            if !NOT_NOW.contains(&code) {
+            let waits = code == Error::ConcurrentTransactions.code()
+                && producer_id.is_some_and(|id| self.markers.hold_back(id));
+            if waits || !NOT_NOW.contains(&code) {
                 return check(code).map(|()| answer);
             }
             assert!(Instant::now() < deadline, "{request:?}: still {code}");
@@ -89,11 +113,11 @@ impl Wire {
         }
     }
 
-    /// Waits until the broker has done with `topic` what the controller told.
-    fn until(&mut self, topic: &str, done: impl Fn(&mut Self) -> bool) {
+    /// Waits for what the broker does by itself: what the controller told it, what the coordinator of transactions has still to do.
+    fn until(&mut self, what: &str, done: impl Fn(&mut Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !done(self) {
-            assert!(Instant::now() < deadline, "{topic} neither comes nor goes");
+            assert!(Instant::now() < deadline, "{what} neither comes nor goes");
             thread::sleep(PAUSE);
         }
     }
@@ -159,11 +183,24 @@ impl Wire {
         })
     }
 
+    /// The markers of a group's offsets stand in a partition of the topic that keeps them.
+    fn marker_place(&mut self, at: &Marker) -> (String, u32) {
+        match at {
+            Marker::Partition(topic, partition) => (topic.clone(), *partition),
+            Marker::Group(group) => {
+                self.find_coordinator(KEY_GROUP, group);
+                let partitions = self.metadata(OFFSETS);
+                let partitions = partitions.expect("a group's coordinator has the topic");
+                (OFFSETS.into(), hash(group).unsigned_abs() % partitions)
+            }
+        }
+    }
+
     fn add_to_transaction(&mut self, producer: &Producer, at: Place<'_>) -> Answer<()> {
         let mut request = Request::new(24, 0, Form::Plain);
         identity(&mut request, producer);
         request.array(1).string(at.0).array(1).partition(at.1);
-        self.ask(&request, |answer| {
+        self.ask_as(Some(producer.id), &request, |answer| {
             answer.i32();
             (answer.partition_error(), ())
         })
@@ -179,7 +216,7 @@ impl Wire {
         let mut add = Request::new(25, 0, Form::Plain);
         identity(&mut add, producer);
         add.string(group);
-        self.ask(&add, |answer| {
+        self.ask_as(Some(producer.id), &add, |answer| {
             answer.i32();
             (answer.i16(), ())
         })?;
@@ -193,6 +230,14 @@ impl Wire {
         request.tags();
         self.ask(&request, worst)
     }
+}
+
+/// Java's `String.hashCode`, by which groups are spread over partitions (`GroupMetadataManager.partitionFor`).
+fn hash(group: &str) -> i32 {
+    let units = group.encode_utf16();
+    units.fold(0_i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    })
 }
 
 fn identity(request: &mut Request, producer: &Producer) {
@@ -276,6 +321,7 @@ impl Subject for Wire {
         self.until(name, |wire| {
             (0..partitions).all(|each| !wire.has((name, each)))
         });
+        self.markers.forget(name);
         Ok(())
     }
 
@@ -305,7 +351,8 @@ impl Subject for Wire {
         let mut request = Request::new(22, 4, Form::Compact);
         let timeout_ms = i32::try_from(timeout_ms).expect("scripts wait for seconds, not weeks");
         request.nullable(id).i32(timeout_ms).i64(-1).i16(-1).tags();
-        self.ask(&request, |answer| {
+        let before = id.and_then(|id| self.ids.get(id)).copied();
+        let producer = self.ask_as(before, &request, |answer| {
             answer.i32();
             let code = answer.i16();
             let producer = Producer {
@@ -314,7 +361,11 @@ impl Subject for Wire {
                 epoch: answer.i16(),
             };
             (code, producer)
-        })
+        })?;
+        if let Some(id) = id {
+            self.ids.insert(id.into(), producer.id);
+        }
+        Ok(producer)
     }
 
     fn produce(
@@ -346,9 +397,12 @@ impl Subject for Wire {
             answer.i32();
             (answer.i16(), ())
         };
-        self.ask(&request, read)?;
+        self.ask_as(Some(producer.id), &request, read)?;
         // Asked once more, it says whether the markers are written: until then it is "not now".
-        self.ask(&request, read)
+        match self.ask_as(Some(producer.id), &request, read) {
+            Err(Error::ConcurrentTransactions) => Ok(()),
+            answer => answer,
+        }
     }
 
     fn fetch(
@@ -486,14 +540,33 @@ impl Subject for Wire {
         })
     }
 
+    fn hold_marker(&mut self, at: &Marker) {
+        let place = self.marker_place(at);
+        self.markers.hold(place);
+    }
+
+    fn release_marker(&mut self, at: &Marker) {
+        let place = self.marker_place(at);
+        self.markers.release(&place);
+        let name = format!("the marker in {place:?}");
+        self.until(&name, |wire| !wire.markers.are_missing(&place));
+    }
+
     fn wait(&mut self, ms: u32) {
         thread::sleep(Duration::from_millis(ms.into()));
     }
 
     fn restart(&mut self) {
+        let waiting = self.markers.waiting();
         (self.restart)();
         self.connection = Connection::open(&self.bootstrap, "scripts");
         self.seats = Seats::default();
         self.found.clear();
+        // The coordinator asks for all markers of what it finds decided.
+        for producer_id in waiting {
+            self.until("what was decided", |wire| {
+                wire.markers.hold_back(producer_id)
+            });
+        }
     }
 }

@@ -17,6 +17,7 @@
 #   KAFKA_EXTRA              more server properties, one to a line
 #   KAFKA_ADVERTISED=P       clients are told P+i-1 instead of PORT+i-1, so that a proxy can stand in front; what
 #                            brokers say among themselves never goes through it
+#   KAFKA_INTERNAL=P         brokers are told P+i-1 of each other instead of PORT+150+i-1, likewise
 #   KAFKA_SECURITY=scram-tls adds the SASL_SSL listener: SCRAM-SHA-512 for KAFKA_USER (millstream) with KAFKA_PASSWORD
 #                            (millstream-secret), a certificate for 127.0.0.1 and localhost signed by DIR/ca.pem.
 #                            Wanted from the first start of DIR on: Kafka takes users when it formats its storage
@@ -102,7 +103,7 @@ process.roles=broker,controller
 node.id=$node
 controller.quorum.voters=$voters
 listeners=CLIENT://127.0.0.1:$((port + last)),INTERNAL://127.0.0.1:$((port + 150 + last)),CONTROLLER://127.0.0.1:$((port + 100 + last))$secure
-advertised.listeners=CLIENT://127.0.0.1:$((${KAFKA_ADVERTISED:-$port} + last)),INTERNAL://127.0.0.1:$((port + 150 + last))$secure
+advertised.listeners=CLIENT://127.0.0.1:$((${KAFKA_ADVERTISED:-$port} + last)),INTERNAL://127.0.0.1:$((${KAFKA_INTERNAL:-$((port + 150))} + last))$secure
 listener.security.protocol.map=CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL
 inter.broker.listener.name=INTERNAL
 controller.listener.names=CONTROLLER

@@ -27,6 +27,8 @@ pub struct Options {
     pub secure: bool,
     /// The port that clients are told, for a proxy in front of the (only) broker.
     pub advertised: Option<u16>,
+    /// The port that the (only) broker is told for brokers, itself among them, for a proxy between them.
+    pub internal: Option<u16>,
     /// Server properties, such as `transaction.max.timeout.ms=10000`.
     pub properties: Vec<String>,
 }
@@ -223,6 +225,9 @@ impl Kafka {
         }
         if let Some(port) = self.options.advertised {
             command.env("KAFKA_ADVERTISED", port.to_string());
+        }
+        if let Some(port) = self.options.internal {
+            command.env("KAFKA_INTERNAL", port.to_string());
         }
         let result = command
             .output()
