@@ -28,6 +28,12 @@ pub enum Command {
         place: String,
         before: i64,
     },
+    /// `compact events/0`: compacts what is stable of a partition of a compacted topic. Kafka compacts whole segments, and never the one
+    /// that it writes to. So the last record, or the first open transaction's first one, has to be of a later time than those before it:
+    /// it begins a segment. A last record that does is left out, and has to have a key of its own.
+    Compact {
+        place: String,
+    },
 
     // Producers.
     //

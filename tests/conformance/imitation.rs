@@ -53,6 +53,10 @@ impl Subject for Imitation {
         self.broker.delete_records(at, before)
     }
 
+    fn compact(&mut self, at: Place<'_>) -> Answer<()> {
+        self.broker.compact(self.now, at)
+    }
+
     fn init_producer_id(&mut self, id: Option<&str>, timeout_ms: i64) -> Answer<Producer> {
         let answer = self.broker.init_producer_id(id, timeout_ms);
         self.write_markers();

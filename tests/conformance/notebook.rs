@@ -79,7 +79,8 @@ impl<S: Subject> Runner for Notebook<S> {
             Command::Topic { .. }
             | Command::Delete { .. }
             | Command::Partitions { .. }
-            | Command::Truncate { .. } => self.topic(command),
+            | Command::Truncate { .. }
+            | Command::Compact { .. } => self.topic(command),
             Command::Producer { name, id, timeout } => self.producer(
                 name,
                 id.as_deref(),
@@ -192,6 +193,10 @@ impl<S: Subject> Notebook<S> {
                 let (topic, partition) = self.place(place)?;
                 let deleted = self.subject.delete_records((&topic, partition), *before);
                 refused(place, deleted)
+            }
+            Command::Compact { place } => {
+                let (topic, partition) = self.place(place)?;
+                refused(place, self.subject.compact((&topic, partition)))
             }
             other => return Err(format!("{other:?} is not about topics").into()),
         })

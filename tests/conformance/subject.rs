@@ -23,6 +23,8 @@ pub trait Subject {
     fn delete_topic(&mut self, name: &str) -> Answer<()>;
     fn partitions(&mut self, name: &str) -> Answer<u32>;
     fn delete_records(&mut self, at: Place<'_>, before: i64) -> Answer<()>;
+    /// Returns once what is stable is compacted, but for the last record.
+    fn compact(&mut self, at: Place<'_>) -> Answer<()>;
 
     fn init_producer_id(&mut self, id: Option<&str>, timeout_ms: i64) -> Answer<Producer>;
     fn produce(

@@ -6,6 +6,7 @@
 //! markers are held back, CONCURRENT_TRANSACTIONS is its answer.
 
 mod batch;
+mod cleaner;
 mod codec;
 mod connection;
 mod group;
@@ -13,6 +14,7 @@ mod markers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ use millstream_broker::{
 };
 
 use crate::subject::{Joined, Seen, Subject};
+use cleaner::Cleaner;
 use codec::{Fields, Form, Request};
 use connection::Connection;
 use group::Seats;
@@ -48,6 +51,7 @@ pub struct Wire {
     connection: Connection,
     seats: Seats,
     markers: Markers,
+    cleaner: Cleaner,
     /// The producer ids of transactional.ids.
     ids: BTreeMap<String, i64>,
     /// Whose coordinator is known to be there.
@@ -73,15 +77,22 @@ fn check(code: i16) -> Answer<()> {
 }
 
 impl Wire {
-    /// A client of the broker at `bootstrap`, which `restart` kills and starts again, and whose markers go by that proxy.
+    /// A client of the broker at `bootstrap` with that data folder, which `restart` kills and starts again, and whose markers go by
+    /// that proxy.
     #[must_use]
-    pub fn new(bootstrap: &str, markers: Markers, restart: Box<dyn FnMut()>) -> Self {
+    pub fn new(
+        bootstrap: &str,
+        data: PathBuf,
+        markers: Markers,
+        restart: Box<dyn FnMut()>,
+    ) -> Self {
         markers.release_all();
         Self {
             bootstrap: bootstrap.into(),
             connection: Connection::open(bootstrap, "scripts"),
             seats: Seats::default(),
             markers,
+            cleaner: Cleaner::new(data),
             ids: BTreeMap::new(),
             found: BTreeSet::new(),
             restart,
@@ -282,15 +293,11 @@ impl Subject for Wire {
     fn create_topic(&mut self, name: &str, partitions: u32, settings: &Settings) -> Answer<()> {
         let mut request = Request::new(19, 4, Form::Plain);
         request.array(1).string(name).partition(partitions).i16(-1);
-        request.array(0).array(2);
-        let cleanup = if settings.compact {
-            "compact"
-        } else {
-            "delete"
-        };
-        request.string("cleanup.policy").string(cleanup);
-        let bytes = settings.max_message_bytes.to_string();
-        request.string("max.message.bytes").string(&bytes);
+        let configs = cleaner::configs(settings);
+        request.array(0).array(configs.len());
+        for (key, value) in configs {
+            request.string(key).string(&value);
+        }
         request.i32(ANSWER_WITHIN_MS).bool(false);
         self.ask(&request, |answer| {
             answer.i32();
@@ -342,6 +349,14 @@ impl Subject for Wire {
             answer.i64();
             (answer.i16(), ())
         })
+    }
+
+    fn compact(&mut self, at: Place<'_>) -> Answer<()> {
+        let end = self.list_offset(at, Spec::Latest(Isolation::ReadUncommitted))?;
+        let stable = self.list_offset(at, Spec::Latest(Isolation::ReadCommitted))?;
+        let to = stable.min(end - 1);
+        self.until(at.0, |wire| wire.cleaner.offset(at) >= Some(to));
+        Ok(())
     }
 
     fn init_producer_id(&mut self, id: Option<&str>, timeout_ms: i64) -> Answer<Producer> {

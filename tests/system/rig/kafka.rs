@@ -155,6 +155,12 @@ impl Kafka {
         )
     }
 
+    /// Where broker `node`, from 1, keeps its data.
+    #[must_use]
+    pub fn data(&self, node: u16) -> PathBuf {
+        self.folder.join(&format!("{node}/data"))
+    }
+
     /// SIGSTOP to every broker.
     pub fn freeze(&self) {
         self.each(Process::freeze);
