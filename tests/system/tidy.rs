@@ -256,8 +256,12 @@ fn tests_that_the_protocol_names_exist() {
     for name in page.split('`').skip(1).step_by(2) {
         let there = if is_word(name, '-') {
             scripts += 1;
-            let kinds = ["protocol", "graph"].iter();
-            let mut folders = kinds.map(|kind| repository().join("tests/sim").join(kind));
+            let folders = [
+                "tests/sim/protocol",
+                "tests/sim/graph",
+                "tests/conformance/scripts",
+            ];
+            let mut folders = folders.iter().map(|folder| repository().join(folder));
             folders.any(|folder| folder.join(name).is_file())
         } else if is_word(name, '_') {
             tests += 1;
