@@ -44,14 +44,16 @@ impl Default for Draft {
 
 impl Draft {
     pub fn worker(&self) -> Worker {
+        let maps = self.pipeline.maps.iter();
+        let changelogs = maps.map(|map| (map.name.as_str(), "the first"));
         Worker::new(Setup {
+            ledger: Ledger::new(changelogs),
             pipeline: Arc::new(self.pipeline.clone()),
             limits: self.limits.clone(),
             map_partitions: self.map_partitions,
             instance: "sim".into(),
             worker: 0,
             run: RUN,
-            ledger: Ledger::default(),
         })
     }
 

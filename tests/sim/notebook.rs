@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use goldenscript::{Context, Runner};
 use millstream_engine::commit::ledger::Ledger;
-use millstream_engine::commit::token::Token;
+use millstream_engine::commit::token::{self, Token};
 use millstream_engine::commit::verdict::{Sends, Verdict};
 use millstream_engine::pipeline::{OnError, TopicId};
 use millstream_engine::task::TopicPartition;
@@ -424,7 +424,11 @@ impl Notebook {
         let (offsets, metadata) = worker.offsets_to_commit(|at| positions.get(&at).copied());
         let offsets = show::offsets(worker, &offsets);
         let token = Token::from_metadata(&metadata).ok_or("the metadata is a token")?;
-        lines.push(format!("offsets {offsets} token {}", token.number));
+        let noted = match token::ledger_of(&metadata).is_empty() {
+            true => "",
+            false => " ledger",
+        };
+        lines.push(format!("offsets {offsets} token {}{noted}", token.number));
         Ok(lines.join("\n"))
     }
 
