@@ -52,4 +52,17 @@ mod tests {
         );
         check("abc", 479_470_107);
     }
+
+    /// Kafka's `toPositive(murmur2(key)) % partitions`. Only where their number is no power of two does the sign tell.
+    #[test]
+    fn keys_stand_where_kafkas_clients_look_for_them() {
+        let check = |key: &str, expected: [u32; 3]| {
+            let found = [1, 3, 7].map(|partitions| partition(key.as_bytes(), partitions));
+            assert_eq!(found, expected, "{key}");
+        };
+        // Negative, negative, positive: see above.
+        check("21", [0, 0, 3]);
+        check("foobar", [0, 0, 0]);
+        check("abc", [0, 0, 4]);
+    }
 }
