@@ -154,3 +154,34 @@ impl Holder {
         self.pulse.age()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millstream_engine::state::budget::Budget;
+    use millstream_engine::state::committed::Committed;
+    use millstream_engine::state::restore::LiveFrom;
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_has_looked_after_answers_no_query() {
+        let share = Budget::new(usize::MAX, 1).share(0);
+        let contents = Committed::new(1, Arc::default());
+        let partition = MapPartition::new(contents, share, 1, (0, 0), LiveFrom::Changelog);
+        let partition = Arc::new(RwLock::new(partition));
+        let place = (MapId(0), 0);
+        let directory = Arc::new(Directory::default());
+        let began = Instant::now().checked_sub(LOOK_MAX);
+        let began = began.expect("the machine has been up for some seconds");
+        let last = AtomicU64::new(0);
+        let holder = Holder {
+            directory: Arc::clone(&directory),
+            pulse: Arc::new(Pulse { began, last }),
+        };
+        holder.add([(&place, &partition)]);
+        assert!(directory.get(place).is_some());
+        assert!(directory.answering(place).is_none());
+        holder.beat();
+        assert!(directory.answering(place).is_some());
+    }
+}
