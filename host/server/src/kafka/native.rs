@@ -563,6 +563,15 @@ extern "C" fn on_rebalance(
 mod tests {
     use super::*;
 
+    /// Until it has joined, librdkafka says -1 and no name, and brokers look at neither.
+    #[test]
+    fn who_is_not_in_the_group_has_nothing_to_commit_with() {
+        let mut config = ClientConfig::new();
+        config.set("group.id", "g");
+        let consumer = NativeConsumer::new(&config).unwrap();
+        assert!(consumer.group_metadata().is_none());
+    }
+
     /// With librdkafka's own mock of a broker: it is enough to fetch from. Without [`NativeConsumer::settle`] this aborts the process,
     /// within the first hundreds of turns. The topic has to be known: else each assignment has partitions of its own.
     #[test]

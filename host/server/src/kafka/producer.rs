@@ -128,12 +128,8 @@ impl Producer {
             .reserve(PLAIN_ARGUMENTS + record.headers.len());
         let mut push = |vtype, u| self.arguments.push(sys::rd_kafka_vu_t { vtype, u });
         type Argument = sys::rd_kafka_vu_s__bindgen_ty_1;
-        push(
-            ty::RD_KAFKA_VTYPE_RKT,
-            Argument {
-                rkt: self.topics[topic],
-            },
-        );
+        let rkt = self.topics[topic];
+        push(ty::RD_KAFKA_VTYPE_RKT, Argument { rkt });
         push(ty::RD_KAFKA_VTYPE_PARTITION, Argument { i32_: partition });
         push(
             ty::RD_KAFKA_VTYPE_KEY,
@@ -154,12 +150,8 @@ impl Producer {
                 i64_: record.timestamp.max(0),
             },
         );
-        push(
-            ty::RD_KAFKA_VTYPE_MSGFLAGS,
-            Argument {
-                i: sys::RD_KAFKA_MSG_F_COPY,
-            },
-        );
+        let i = sys::RD_KAFKA_MSG_F_COPY;
+        push(ty::RD_KAFKA_VTYPE_MSGFLAGS, Argument { i });
         for (name, value) in record.headers.iter() {
             let name = CString::new(name)
                 .expect("header names hold no zero byte: checked where they come in");
@@ -528,4 +520,56 @@ extern "C" fn on_delivery(
         );
         Failed { why, refused }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::native::list;
+    use super::*;
+    use crate::cluster::Producer as _;
+
+    /// On librdkafka's own mock of a broker, which turns one request of a kind away: librdkafka makes it again, and reports success.
+    #[test]
+    fn a_request_that_leaves_again_is_counted() {
+        let check = |turned_away: Option<i16>, expected: Sends| {
+            let mut config = ClientConfig::new();
+            config
+                .set("test.mock.num.brokers", "1")
+                .set("transactional.id", "seat");
+            let producer = Producer::new(&config, &[]).unwrap();
+            producer.init(Duration::from_secs(30)).unwrap();
+            producer.begin().unwrap();
+            let offsets = list([("in", 0, Some(1))]);
+            // SAFETY: the client has its mock for as long as it lives; the error is copied, and the group is destroyed below.
+            let group = unsafe {
+                let mock = sys::rd_kafka_handle_mock_cluster(producer.native);
+                sys::rd_kafka_mock_topic_create(mock, c"in".as_ptr(), 1, 1);
+                if let Some(key) = turned_away {
+                    let error =
+                        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
+                    sys::rd_kafka_mock_push_request_errors_array(mock, key, 1, &raw const error);
+                }
+                sys::rd_kafka_consumer_group_metadata_new(c"g".as_ptr())
+            };
+            let asked = Asked {
+                native: producer.native,
+                offsets: offsets.ptr(),
+                group,
+            };
+            for call in [Asked::add_offsets, Asked::commit] {
+                let give_up = Instant::now() + Duration::from_secs(30);
+                let answer = insist(
+                    || Instant::now() > give_up,
+                    || producer.apart(asked, call, &|| false),
+                );
+                assert_eq!(answer, Some(Ok(())));
+            }
+            // SAFETY: no call is under way that reads it.
+            unsafe { sys::rd_kafka_consumer_group_metadata_destroy(group) };
+            assert_eq!(producer.sends(), expected, "{turned_away:?}");
+        };
+        check(None, Sends::Once);
+        check(Some(TXN_OFFSET_COMMIT), Sends::Several);
+        check(Some(END_TXN), Sends::Several);
+    }
 }
