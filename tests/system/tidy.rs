@@ -279,3 +279,25 @@ fn tests_that_the_protocol_names_exist() {
         "{scripts} scripts, {tests} tests"
     );
 }
+
+/// A planted bug that doesn't apply any more measures nothing.
+#[test]
+fn planted_bugs_can_be_planted() {
+    const BUGS_MIN: usize = 36;
+    let is_bug = |path: &PathBuf| path.starts_with("tests/seeded-bugs");
+    let bugs: Vec<PathBuf> = files().into_iter().filter(is_bug).collect();
+    assert!(bugs.len() >= BUGS_MIN, "{} planted bugs", bugs.len());
+    let mut found = Vec::new();
+    for bug in bugs {
+        let mut git = Command::new("git");
+        git.current_dir(repository())
+            .args(["apply", "--check"])
+            .arg(&bug);
+        let checked = git.output().expect("git runs");
+        if !checked.status.success() {
+            let said = String::from_utf8_lossy(&checked.stderr);
+            found.push(format!("{}: {}", bug.display(), said.trim()));
+        }
+    }
+    report(&found, "patches that git apply doesn't take");
+}

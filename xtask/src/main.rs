@@ -4,6 +4,7 @@
 mod chaos;
 mod plugin_build;
 mod quickstart;
+mod seeded_bugs;
 mod setup;
 mod walkthrough;
 
@@ -74,6 +75,9 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Plants the bugs of tests/seeded-bugs one by one, in a copy of the tree, and says which net catches each: a measure of simulator,
+    /// model and tests. Those of the engine need nothing; the server's a build of everything, and Kafka.
+    SeededBugs(seeded_bugs::Arguments),
     /// Millstream beside a hand-written loop: throughput, CPU, memory.
     Bench {
         /// Passed on: see `cargo xtask bench --help` at the end of `--`.
@@ -131,6 +135,7 @@ fn run_verb(verb: Verb) -> Result<()> {
         Verb::Model => model(&root),
         Verb::Chaos(arguments) => chaos::run(&root, &arguments),
         Verb::Sim { rest } => sim(&root, &rest),
+        Verb::SeededBugs(arguments) => seeded_bugs::run(&root, &arguments),
         Verb::Bench { rest } => bench(&root, "bench", &rest),
         Verb::BenchQueries { rest } => {
             setup::load(&root)?;
