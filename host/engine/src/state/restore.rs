@@ -261,6 +261,7 @@ mod tests {
         assert_eq!(partition.phase(), Phase::Restoring { end: 6 });
         // Offset 5 is a transaction marker: no record of that offset ever comes.
         partition.fold(4, b"b", Some(b"2")).unwrap();
+        assert_eq!(partition.phase(), Phase::Restoring { end: 6 });
         partition.advance(6);
         assert_eq!((partition.phase(), partition.position()), (Phase::Live, 6));
         partition.resume(6);
