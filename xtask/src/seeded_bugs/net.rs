@@ -135,7 +135,8 @@ impl Net {
         let built = cargo.output().context("starting cargo")?;
         let said = String::from_utf8_lossy(&built.stderr);
         let error = said.lines().find(|line| line.starts_with("error"));
-        ensure!(built.status.success(), "{}", error.unwrap_or(&said));
+        let error = error.unwrap_or(said.trim());
+        ensure!(built.status.success(), "{}: {error}", built.status);
         Ok(())
     }
 
