@@ -268,6 +268,12 @@ impl Fleet {
         self.slots[number].due.is_some()
     }
 
+    /// Whether it lives, and said so.
+    pub fn has_said(&self, number: usize, line: &str) -> bool {
+        let life = self.slots[number].life.as_ref();
+        life.is_some_and(|life| life.process.lines().iter().any(|said| said == line))
+    }
+
     pub fn freeze(&mut self, number: usize) {
         if let Some(life) = &mut self.slots[number].life {
             life.process.process().freeze();

@@ -5,7 +5,7 @@ use rig::millstream::Millstream;
 
 use crate::pipelines::{
     WITHIN, dump, run, shared_kafka, start, start_second, values, wait_records, wait_worker, write,
-    write_to, write_values,
+    write_open, write_to, write_values,
 };
 
 const COMPACTED: &[&str] = &["cleanup.policy=compact"];
@@ -207,6 +207,36 @@ fn no_step_runs_before_its_replicated_table_is_restored() {
 #[test]
 fn no_step_runs_before_its_own_partition_of_a_table_is_restored() {
     check_start_gate("gate-own", "", 1);
+}
+
+/// An open transaction of somebody else hides what was committed behind it.
+#[test]
+fn what_an_open_transaction_hides_is_not_absent() {
+    const STRANGER: &str = "stranger";
+    let folder = Folder::new("lookups");
+    topics("hidden", 1, 1);
+    shared_kafka().topic("hidden-elsewhere", 1, &[]);
+    write(&folder, "hidden-table", "DE\tBonn\n");
+    write_open(&folder, "hidden-table", STRANGER, "IT\tRoma\n");
+    write(&folder, "hidden-table", "FR\tParis\n");
+    write_values(&folder, "hidden-in", &["look FR"]);
+    let mut life = start(&folder, &pipeline("hidden", "", "fail"));
+    let entry = |key: &str| format!("/v1/pipelines/hidden/maps/table/entries/{key}");
+    life.wait_get(&entry("FR"), WITHIN, |answer| {
+        answer.status == 503 && answer.text().contains("restor")
+    });
+    for _ in 0..20 {
+        assert_eq!(life.get(&entry("FR")).status, 503);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(values("hidden-out"), Vec::<String>::new());
+    // The next life of a producer aborts what the last one left open.
+    write_open(&folder, "hidden-elsewhere", STRANGER, "any\tthing\n");
+    wait_records(&mut life, 1);
+    assert_eq!(values("hidden-out"), ["Paris"]);
+    wait_entry(&mut life, "hidden", "table", "DE", "Bonn");
+    wait_entry(&mut life, "hidden", "table", "IT", "");
+    assert!(life.terminate(WITHIN).success());
 }
 
 #[test]

@@ -127,6 +127,13 @@ pub fn write_to(folder: &Folder, topic: &str, partition: &str, lines: &str) {
     judge::run(&arguments);
 }
 
+/// Writes to partition 0 in a transaction of this producer that is left open. What its last life left open is aborted.
+pub fn write_open(folder: &Folder, topic: &str, producer: &str, lines: &str) {
+    let file = folder.write("records.tsv", lines).display().to_string();
+    let bootstrap = shared_kafka().direct();
+    judge::run(&["write", &bootstrap, topic, &file, "--open", producer]);
+}
+
 /// Writes these values under the key `k`.
 pub fn write_values(folder: &Folder, topic: &str, values: &[&str]) {
     let line = |value: &&str| match *value {

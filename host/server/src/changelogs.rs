@@ -22,6 +22,10 @@ use crate::snapshots::Snapshots;
 use crate::snapshots::loader::{Loader, Wanted};
 use crate::standby::Standbys;
 
+mod ends;
+
+use ends::Ends;
+
 /// How long a partition that has something to read may stand still before its reading is begun again. librdkafka has been seen to
 /// fetch nothing after an outage, for minutes; an open transaction of somebody else may hold it up too, and then nothing is lost.
 const STANDSTILL_MAX: Duration = Duration::from_secs(10);
@@ -67,6 +71,7 @@ pub struct Changelogs<R> {
     loading: BTreeSet<MapPlace>,
     loaded: Vec<MapPlace>,
     loaded_due: Instant,
+    ends: Ends,
 }
 
 impl<R: Reader> Changelogs<R> {
@@ -94,6 +99,7 @@ impl<R: Reader> Changelogs<R> {
             loading: BTreeSet::new(),
             loaded: Vec::new(),
             loaded_due: Instant::now(),
+            ends: Ends::default(),
         }
     }
 
@@ -234,8 +240,11 @@ impl<R: Reader> Changelogs<R> {
     ) -> Option<SharedPartition> {
         let kept = copy.or_else(|| self.parked.get(&place).cloned())?;
         let mut partition = write(&kept);
-        // A changelog that was made anew, or cut further than we had read, has to be read from its start.
-        (start..=end).contains(&partition.position()).then(|| {
+        // A changelog that was made anew, or cut further than we had read, has to be read from its start; so has one that may have
+        // forgotten what was removed meanwhile.
+        let is_good = (start..=end).contains(&partition.position())
+            && !partition.freshness().is_over(self.memory.now());
+        is_good.then(|| {
             partition.resume(end);
             Arc::clone(&kept)
         })
@@ -420,6 +429,8 @@ impl<R: Reader> Changelogs<R> {
         if let Some((map, full)) = full {
             return Err(self.memory.describe(map, &full));
         }
+        // Here, so that who slept before or within that reading leaves nothing that was read on.
+        self.keep_fresh();
         self.rebuild_broken()?;
         moved.sort_unstable();
         moved.dedup();
@@ -536,6 +547,10 @@ fn write(shared: &SharedPartition) -> RwLockWriteGuard<'_, MapPartition> {
 impl<R> Changelogs<R> {
     pub fn reader(&self) -> &R {
         &self.reader
+    }
+
+    pub fn reader_mut(&mut self) -> &mut R {
+        &mut self.reader
     }
 
     pub fn is_loading(&self) -> bool {

@@ -393,6 +393,9 @@ pub struct TopicFacts {
     pub retention: Vec<String>,
 }
 
+/// What was noted of a topic that forgets removed keys sooner than this would be too old as soon as it is noted.
+const RETENTION_MIN: Duration = Duration::from_secs(60);
+
 impl TopicFacts {
     /// Whether records go whatever their keys.
     pub fn is_deleted_from(&self) -> bool {
@@ -404,6 +407,12 @@ impl TopicFacts {
     pub fn is_compacted(&self) -> bool {
         let mut policies = self.cleanup_policy.split(',');
         policies.any(|policy| policy.trim() == "compact")
+    }
+
+    /// For how long a compacted topic tells of a removed key. None where so short that nobody who comes later can be in time.
+    pub fn removals_kept(&self) -> Option<Duration> {
+        let is_kept = self.is_compacted() && self.delete_retention >= RETENTION_MIN;
+        is_kept.then_some(self.delete_retention)
     }
 }
 

@@ -19,9 +19,10 @@ use millstream_engine::pipeline::{Kept, Pipeline, Target};
 use millstream_engine::state::changelog;
 use millstream_engine::task::failure::Stopped;
 
-use crate::embedded::{Embedded, PARTITIONS, Shared, now, out_group};
+use crate::embedded::{Embedded, PARTITIONS, Shared, out_group};
 use crate::lines::{self, Line};
 use crate::status::SharedStatus;
+use crate::wall_clock::now;
 
 /// How many records a feed may be ahead of whoever is slowest behind it.
 const AHEAD_MAX: i64 = 200_000;

@@ -32,6 +32,7 @@ mod tables;
 mod telemetry;
 mod topics;
 mod twin;
+mod wall_clock;
 mod wasm;
 mod worker_thread;
 

@@ -5,12 +5,16 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use millstream_engine::json::Pointer;
 use millstream_engine::pipeline::{Kept, MapId, Pipeline};
 use millstream_engine::state::budget::{Budget, Full};
 use millstream_engine::state::committed::Committed;
+use millstream_engine::state::freshness::Freshness;
 use millstream_engine::state::restore::{LiveFrom, MapPartition};
+
+use crate::wall_clock;
 
 /// Where nothing tells how much memory there is.
 const MEMORY_UNKNOWN: usize = 2 << 30;
@@ -24,6 +28,9 @@ pub struct MapMemory {
     indexes: Vec<Arc<[Pointer]>>,
     /// By map.
     live_from: Vec<LiveFrom>,
+    /// By map: for how long its topic tells of a removal. Where it isn't told, for ever.
+    retentions: Vec<Option<Duration>>,
+    clock: fn() -> i64,
     /// Of hash tables. Told to nobody.
     seed: u64,
     /// Of the partition that is made next; it begins anywhere, so that no other process's are the same.
@@ -51,9 +58,28 @@ impl MapMemory {
                     Kept::Changelog | Kept::Topic(_) => LiveFrom::Changelog,
                 })
                 .collect(),
+            retentions: vec![None; pipeline.maps.len()],
+            clock: wall_clock::now,
             seed,
             life: AtomicU64::new(life),
         }
+    }
+
+    /// The same, for topics that forget their removals after so long; by map.
+    pub fn forgetting(mut self, retentions: Vec<Option<Duration>>) -> Self {
+        self.retentions = retentions;
+        self
+    }
+
+    /// The same, in another time: milliseconds since 1970-01-01 UTC.
+    #[cfg(test)]
+    pub fn at_time(mut self, clock: fn() -> i64) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    pub fn now(&self) -> i64 {
+        (self.clock)()
     }
 
     /// An empty partition, to be folded from `start` on.
@@ -61,7 +87,9 @@ impl MapMemory {
         let contents = Committed::new(self.seed, Arc::clone(&self.indexes[map.0]));
         let life = self.life.fetch_add(1, Ordering::Relaxed);
         let share = self.budget.share(map.0);
+        let freshness = Freshness::new(self.now(), self.retentions[map.0]);
         MapPartition::new(contents, share, life, (start, end), self.live_from[map.0])
+            .with_freshness(freshness)
     }
 
     /// What is to be said, and done, when a map can't grow.

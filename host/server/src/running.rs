@@ -2,7 +2,7 @@
 //!
 //! Invariant: records are run in an open transaction only, and one is opened only for records.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use millstream_engine::pipeline::Guarantee;
 use millstream_engine::task::TopicPartition;
@@ -13,6 +13,7 @@ use crate::cluster::{Cluster, Producer as _};
 use crate::failure_log::FailureLog;
 use crate::fault;
 use crate::outlet::{Outlet, Sending};
+use crate::wall_clock;
 use crate::wasm::Steps;
 
 /// Why there is a producer.
@@ -77,16 +78,12 @@ impl<C: Cluster> Running<C> {
             self.begin(engine);
             fault::reach("epoch-begun");
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        });
         let mut output = Sending {
             producer: self.producer.as_mut().expect(PRODUCER),
             outlet: &self.outlet,
         };
         let at = engine.place(slot);
-        let ran = engine.run(slot, now, &mut self.steps, &mut output)?;
+        let ran = engine.run(slot, wall_clock::now(), &mut self.steps, &mut output)?;
         fault::reach("epoch-batch-run");
         for failure in &ran.failures {
             self.failures

@@ -13,7 +13,7 @@ use millstream_engine::commit::ledger::Ledger;
 use millstream_engine::pipeline::{Kept, MapId, Pipeline};
 use millstream_engine::worker::Setup;
 
-use crate::cluster::{Admin, AdminError, Cluster, StartPlace};
+use crate::cluster::{Admin, AdminError, Cluster, StartPlace, TopicFacts};
 use crate::config::{Config, Problems};
 use crate::directory::Directory;
 use crate::fault;
@@ -293,6 +293,8 @@ fn served<C: Cluster>(
     snapshots: Arc<[MapCounts]>,
 ) -> Served {
     let pipeline = Arc::new(config.pipeline.clone());
+    let memory = MapMemory::new(&pipeline, config.memory, draw(), draw());
+    let retentions = topics.maps.iter().map(TopicFacts::removals_kept);
     Served {
         pipeline: Arc::clone(&pipeline),
         instance: options.instance.clone(),
@@ -305,7 +307,7 @@ fn served<C: Cluster>(
             .collect(),
         partitions_of: topics.partitions_of.clone(),
         directory: Arc::default(),
-        memory: Arc::new(MapMemory::new(&pipeline, config.memory, draw(), draw())),
+        memory: Arc::new(memory.forgetting(retentions.collect())),
         standbys: Arc::default(),
         workers: control.workers.clone(),
         address,

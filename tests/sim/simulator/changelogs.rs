@@ -13,9 +13,10 @@ use millstream_broker::{Answer, Broker, Fetched, Isolation, Spec};
 use millstream_engine::pipeline::{Kept, MapId};
 use millstream_engine::state::budget::Budget;
 use millstream_engine::state::committed::Committed;
+use millstream_engine::state::freshness::Freshness;
 use millstream_engine::state::overlay::Change;
 use millstream_engine::state::restore::{LiveFrom, MapPartition, Phase};
-use millstream_engine::state::snapshot::{Decoder, Encoder, Fault, Header, Piece, age_max};
+use millstream_engine::state::snapshot::{Decoder, Encoder, Fault, Header, Piece};
 
 use super::course::Course;
 use super::pipeline::{MapPlace, NAME};
@@ -42,14 +43,13 @@ pub struct Changelogs {
     parked: BTreeMap<MapPlace, Shared>,
     /// Partitions whose own changes came while they were folded anew.
     broken: Vec<MapPlace>,
-    directory: Rc<Directory>,
     /// When a snapshot has been looked for, and with which bounds.
     loading: BTreeMap<MapPlace, (i64, (i64, i64))>,
     budget: Arc<Budget>,
 }
 
 impl Changelogs {
-    pub fn new(world: &Rc<World>, life: usize, directory: &Rc<Directory>) -> Self {
+    pub fn new(world: &Rc<World>, life: usize) -> Self {
         let pipeline = &world.pipeline;
         let maps = 0..pipeline.maps.len();
         let topics: Vec<Rc<str>> = maps
@@ -62,7 +62,6 @@ impl Changelogs {
             held: BTreeMap::new(),
             parked: BTreeMap::new(),
             broken: Vec::new(),
-            directory: Rc::clone(directory),
             loading: BTreeMap::new(),
             budget: Budget::new(usize::MAX / 4, pipeline.maps.len()),
         }
@@ -75,7 +74,9 @@ impl Changelogs {
         };
         let contents = Committed::new(1, Arc::default());
         let life = self.world.partition_life();
+        let freshness = Freshness::new(self.world.now(), Some(RETENTION));
         MapPartition::new(contents, self.budget.share(map.0), life, bounds, live_from)
+            .with_freshness(freshness)
     }
 
     /// First offset and high watermark of a map partition's topic.
@@ -103,7 +104,6 @@ impl Changelogs {
                 continue;
             }
             let anew = self.anew(place.0, (start, end));
-            self.is_current(place, self.world.now());
             if anew.phase() != Phase::Live && self.has_snapshot(place) {
                 let done = self.world.now() + self.world.between(1, 15);
                 loading.insert(place, (done, (start, end)));
@@ -120,23 +120,13 @@ impl Changelogs {
     fn kept(&self, place: MapPlace, (start, end): (i64, i64)) -> Option<Shared> {
         let kept = self.parked.get(&place)?;
         let mut partition = kept.borrow_mut();
-        let is_good = (start..=end).contains(&partition.position()) && !self.is_outdated(place);
+        let is_good = (start..=end).contains(&partition.position())
+            && !partition.freshness().is_over(self.world.now());
         is_good.then(|| {
             self.world.count(Course::Resumed);
             partition.resume(end);
             Rc::clone(kept)
         })
-    }
-
-    fn is_current(&self, place: MapPlace, at: i64) {
-        self.directory.current.borrow_mut().insert(place, at);
-    }
-
-    fn is_outdated(&self, place: MapPlace) -> bool {
-        let current = self.directory.current.borrow().get(&place).copied();
-        let current = current.unwrap_or(0);
-        u64::try_from(self.world.now() - current)
-            .is_ok_and(|age| Duration::from_millis(age) >= age_max(RETENTION))
     }
 
     fn stop_loading(&mut self) {
@@ -187,6 +177,7 @@ impl Changelogs {
             return 0;
         }
         let (asked, topics) = (wanted.clone(), Rc::clone(&self.topics));
+        let at = self.world.now();
         let fetch = move |broker: &mut Broker, _| {
             let one = |((map, partition), offset): &(MapPlace, i64)| {
                 let place = (&*topics[map.0], *partition);
@@ -200,10 +191,12 @@ impl Changelogs {
             let shared = self.held.get(&place);
             let shared = shared.expect("nobody gave it up meanwhile: this is the worker's own");
             let before = shared.borrow().position();
+            let is_over = shared.borrow().freshness().is_over(self.world.now());
             match fetched {
-                Ok(fetched) if !self.is_outdated(place) => {
-                    if fold(&mut shared.borrow_mut(), &fetched) {
-                        self.is_current(place, self.world.now());
+                Ok(fetched) if !is_over => {
+                    let mut partition = shared.borrow_mut();
+                    if fold(&mut partition, &fetched) {
+                        partition.prove_fresh(at);
                     }
                 }
                 Ok(_) | Err(_) => {
@@ -222,7 +215,6 @@ impl Changelogs {
             match self.bounds(place).await {
                 Ok(bounds) => {
                     let anew = self.anew(place.0, bounds);
-                    self.is_current(place, self.world.now());
                     if let Some(shared) = self.held.get(&place) {
                         *shared.borrow_mut() = anew;
                     }
@@ -264,10 +256,7 @@ impl Changelogs {
                 now,
             );
             match filled {
-                Ok(()) => {
-                    self.is_current(place, now);
-                    self.world.count(Course::SnapshotUsed);
-                }
+                Ok(()) => self.world.count(Course::SnapshotUsed),
                 Err(fault) => {
                     self.world.count(match fault {
                         Fault::TooOld { .. } => Course::SnapshotTooOld,
@@ -325,20 +314,20 @@ fn fill(
 ) -> Result<(), Fault> {
     let mut decoder = Decoder::default();
     decoder.feed(file);
-    let mut from = start;
+    let (mut from, mut begun) = (start, 0);
     while let Some(piece) = decoder.next_piece()? {
         match piece {
             Piece::Header(header) => {
                 header.belongs_to(place)?;
                 header.is_current(start, now, RETENTION)?;
-                from = header.from;
+                (from, begun) = (header.from, header.begun);
             }
             Piece::Entries(block) => partition.load(&block).expect("there is room enough"),
             Piece::End(trailer) => trailer.is_within(end)?,
         }
     }
     decoder.finish()?;
-    partition.loaded(from);
+    partition.loaded(from, begun);
     Ok(())
 }
 
@@ -373,11 +362,12 @@ async fn write_one(
         return;
     }
     let (mut header, mut bytes) = (header(world, place), Vec::new());
-    // A process that was frozen may have what is long gone.
-    let current = directory.current.borrow().get(&place).copied();
-    header.begun = current.unwrap_or(0);
     let (end, of) = {
         let partition = shared.borrow();
+        // A process that was frozen may have what is long gone.
+        if !partition.freshness().can_be_kept(header.begun) {
+            return;
+        }
         header.from = partition.position();
         header.entries = partition.contents().len() as u64;
         (partition.contents().entries().end(), partition.life())

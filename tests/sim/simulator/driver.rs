@@ -91,7 +91,7 @@ impl Loop {
         Self {
             engine: Worker::new(setup(world, instance, number)),
             member: Member::join(world, life, &seat, &topics.into()),
-            changelogs: Changelogs::new(world, life, &directory),
+            changelogs: Changelogs::new(world, life),
             awaited: None,
             succession: Succession::default(),
             producer: Some(producer),

@@ -102,9 +102,6 @@ pub type Shared = Rc<RefCell<MapPartition>>;
 #[derive(Default)]
 pub struct Directory {
     pub places: RefCell<BTreeMap<MapPlace, Shared>>,
-    /// When the fold of each was last what its changelog had. One that is older than the changelog's knowledge of what was removed can't be
-    /// read on: it would keep what is gone.
-    pub current: RefCell<BTreeMap<MapPlace, i64>>,
     pub touched: Cell<bool>,
 }
 

@@ -19,6 +19,8 @@ pub enum Act {
     KillAtPoints(u64),
     /// One process or several.
     KillNow,
+    /// One process as it starts, and starts again.
+    KillInRow(u64),
     /// Frozen for longer than a session, then awake.
     Zombie,
     Broker,
@@ -36,11 +38,12 @@ impl Act {
     pub fn draw(dice: &mut Dice, brokers: u16) -> Self {
         match dice.between(0, 99) {
             0..=34 => Self::KillAtPoints(dice.between(1, 3)),
-            35..=47 => Self::KillNow,
-            48..=53 => Self::Zombie,
-            54..=59 => Self::Broker,
-            60..=64 if brokers > 1 => Self::Coordinator,
-            60..=84 => Self::Meddle(Plan::draw(dice)),
+            35..=42 => Self::KillNow,
+            43..=50 => Self::KillInRow(dice.between(3, 10)),
+            51..=56 => Self::Zombie,
+            57..=61 => Self::Broker,
+            62..=66 if brokers > 1 => Self::Coordinator,
+            62..=84 => Self::Meddle(Plan::draw(dice)),
             85..=86 => Self::Disk("full"),
             87..=88 => Self::Disk("eio"),
             89..=94 => Self::Join,
@@ -65,6 +68,11 @@ impl Round<'_> {
                     self.fleet.kill(victim, pause);
                 }
             }
+            Act::KillInRow(times) => {
+                if let Some(victim) = self.one_of(&self.fleet.running()) {
+                    self.kill_in_row(victim, times);
+                }
+            }
             Act::Zombie => {
                 if let Some(victim) = self.one_of(&self.fleet.running()) {
                     self.freeze(victim);
@@ -80,12 +88,35 @@ impl Round<'_> {
                 let after = self.dice.between(1, 12);
                 let faults = vec![("MILLSTREAM_FAULT_DISK", format!("{kind}:{after}"))];
                 self.fleet.stage().remove_snapshots();
-                self.start_over(faults);
-                self.tally.full_disks += 1;
+                if let Some(victim) = self.start_over(faults) {
+                    self.wait_for_the_disk(victim);
+                }
             }
             Act::Join => self.join(Vec::new()),
             Act::Leave => self.leave(false),
             Act::Drain => self.leave(true),
+        }
+    }
+
+    /// It may die by itself meanwhile, or leave.
+    fn kill_in_row(&mut self, victim: usize, times: u64) {
+        for _ in 0..times {
+            if self.fleet.running().contains(&victim) {
+                self.fleet.kill(victim, 0);
+            }
+            let life = self.dice.between(50, 2500);
+            self.fleet.pass(life);
+        }
+    }
+
+    /// What is written of snapshots there fails from some time on, if that much is written.
+    fn wait_for_the_disk(&mut self, victim: usize) {
+        for _ in 0..LOOKS / 2 {
+            if self.fleet.has_said(victim, "fault: the disk fails") {
+                self.tally.full_disks += 1;
+                return;
+            }
+            self.fleet.pass(LOOK);
         }
     }
 

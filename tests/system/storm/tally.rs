@@ -58,7 +58,7 @@ impl Tally {
         for ((name, kind), count) in &self.met {
             line(&format!("{name} {kind}"), *count);
         }
-        line("lives with a disk that fails", self.full_disks);
+        line("lives whose disk failed", self.full_disks);
         line("processes joined", self.joined);
         line("processes asked to leave", self.left);
         let never = points.deaths().iter().filter(|(_, deaths)| **deaths == 0);

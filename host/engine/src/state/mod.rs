@@ -4,6 +4,7 @@ pub mod budget;
 pub mod changelog;
 pub mod committed;
 pub mod entries;
+pub mod freshness;
 pub mod index;
 pub mod overlay;
 pub mod restore;

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::state::budget::{Full, Share};
 use crate::state::committed::Committed;
 use crate::state::entries::Entries;
+use crate::state::freshness::Freshness;
 use crate::state::snapshot::Block;
 
 /// Of a partition without entries, roughly: what lies around the contents.
@@ -30,6 +31,7 @@ pub struct MapPartition {
     doubtful: Doubtful,
     phase: Phase,
     live_from: LiveFrom,
+    freshness: Freshness,
 }
 
 /// Where the changes of a live partition come from.
@@ -95,9 +97,16 @@ impl MapPartition {
             doubtful: Doubtful::default(),
             phase: Phase::Restoring { end },
             live_from,
+            freshness: Freshness::default(),
         };
         partition.advance(start);
         partition
+    }
+
+    /// The same, for as long as its topic tells of what is removed from now on.
+    pub fn with_freshness(mut self, freshness: Freshness) -> Self {
+        self.freshness = freshness;
+        self
     }
 
     /// Takes a partition up again that was given away for a while: only what came since has to be folded.
@@ -172,9 +181,20 @@ impl MapPartition {
         Ok(())
     }
 
-    /// All of a snapshot was taken in: with everything from `from` on folded on top, up to `end` at least, it is the fold.
-    pub fn loaded(&mut self, from: i64) {
+    /// All of a snapshot was taken in that was `begun` then, in milliseconds since 1970-01-01 UTC: with everything from `from` on folded on
+    /// top, up to `end` at least, it is the fold.
+    pub fn loaded(&mut self, from: i64, begun: i64) {
+        self.freshness.set(begun);
         self.advance(from);
+    }
+
+    /// It has everything that its topic had then.
+    pub fn prove_fresh(&mut self, at: i64) {
+        self.freshness.prove(at);
+    }
+
+    pub fn freshness(&self) -> Freshness {
+        self.freshness
     }
 
     /// Everything before `position` has been read, transaction markers included.

@@ -10,12 +10,13 @@ mod producer;
 mod reader;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use millstream_broker::{Broker, Error, Fetched, Isolation, Place, Settings};
 use millstream_engine::pipeline::{Guarantee, Kept, Pipeline, Target};
 
 use crate::cluster::{AdminError, Cluster, Group};
+use crate::wall_clock::now;
 
 pub use admin::Admin;
 pub use keeper::Keeper;
@@ -66,14 +67,6 @@ impl Shared {
 }
 
 const UNPOISONED: &str = "a panic ends the process";
-
-/// Milliseconds since 1970-01-01 UTC.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
-}
 
 /// As whom it is noted how far a pipeline's outputs were written out. No pipeline has a blank in its name.
 pub fn out_group(pipeline: &str) -> String {

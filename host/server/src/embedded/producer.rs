@@ -9,8 +9,9 @@ use millstream_engine::commit::verdict::{Sends, Verdict};
 use millstream_engine::record::Record;
 use millstream_engine::state::changelog;
 
-use super::{Commit, Shared, now};
+use super::{Commit, Shared};
 use crate::cluster::{self, InitError};
+use crate::wall_clock::now;
 
 /// A batch is sent once it is so large.
 const BATCH_BYTES: usize = 64 << 10;

@@ -89,7 +89,10 @@ pub fn reach(point: &'static str) {
 /// Before something of a snapshot goes to the disk.
 pub fn write_to_disk() -> io::Result<()> {
     match &*DISK {
-        Some((errno, nth)) if nth.reached().is_some() => Err((*errno).into()),
+        Some((errno, nth)) if nth.reached().is_some() => {
+            eprintln!("fault: the disk fails");
+            Err((*errno).into())
+        }
         _ => Ok(()),
     }
 }

@@ -14,11 +14,12 @@ use millstream_engine::state::budget::Full;
 use millstream_engine::state::restore::MapPartition;
 use millstream_engine::state::snapshot::{Decoder, ENTRY_OVERHEAD, Fault, Header, Piece};
 
+use super::Snapshots;
 use super::shelf::{Named, Shelf, remove};
-use super::{Snapshots, now};
 use crate::directory::{MapPlace, SharedPartition};
 use crate::fault;
 use crate::map_memory::MapMemory;
+use crate::wall_clock::now;
 
 /// How much is read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -183,7 +184,7 @@ impl Filling {
         let bytes = file.metadata()?.len();
         let mut decoder = Decoder::default();
         let mut buffer = vec![0; READ_BYTES];
-        let (mut from, mut entries) = (wanted.start, 0);
+        let (mut from, mut begun, mut entries) = (wanted.start, 0, 0);
         loop {
             let read = file.read(&mut buffer)?;
             if read == 0 {
@@ -199,7 +200,7 @@ impl Filling {
                     Piece::Header(header) => {
                         self.check(wanted, &header)?;
                         fault::reach("restore-snapshot-opened");
-                        from = header.from;
+                        (from, begun) = (header.from, header.begun);
                         let most = header.entries.min(bytes / ENTRY_OVERHEAD as u64);
                         let most = usize::try_from(most).unwrap_or(0);
                         write(&wanted.shared).reserve(most);
@@ -217,7 +218,7 @@ impl Filling {
             }
         }
         // Only now is it known that nothing stands behind the end.
-        write(&wanted.shared).loaded(from);
+        write(&wanted.shared).loaded(from, begun);
         fault::reach("restore-snapshot-loaded");
         Ok(entries)
     }

@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use millstream_engine::pipeline::{Kept, MapId, Pipeline};
 use millstream_engine::state::snapshot::Header;
@@ -24,9 +24,7 @@ use millstream_engine::state::snapshot::Header;
 use self::shelf::Shelf;
 use crate::cluster::{Admin, TopicFacts};
 use crate::directory::MapPlace;
-
-/// Snapshots of a topic that forgets removed keys sooner than this would be too old as soon as they are written.
-const RETENTION_MIN: Duration = Duration::from_secs(60);
+use crate::wall_clock::now;
 
 /// Where to keep them, as the command line says.
 #[derive(Clone, Debug)]
@@ -99,13 +97,13 @@ impl Snapshots {
                 // What retention deletes is gone from the fold, and would be there in a snapshot.
                 Kept::Topic(_) => facts.cleanup_policy.trim() == "compact",
             };
-            if !clear_cut || facts.delete_retention < RETENTION_MIN {
+            let Some(retention) = facts.removals_kept().filter(|_| clear_cut) else {
                 tracing::info!(
                     "no snapshots of map \"{}\" are kept: its topic deletes records",
                     map.name
                 );
                 return None;
-            }
+            };
             let topic = pipeline.topic_of(MapId(id));
             let asked = admin.topic_id(&topic);
             let known = asked.and_then(|id| id.ok_or_else(|| "it has none".into()));
@@ -114,7 +112,7 @@ impl Snapshots {
                     map: map.name.clone(),
                     partitions: facts.partitions,
                     id,
-                    retention: facts.delete_retention,
+                    retention,
                 }),
                 Err(why) => {
                     tracing::warn!(
@@ -227,14 +225,6 @@ pub fn check_folder(state: &Path) -> io::Result<()> {
 /// Whose process this is.
 pub fn user() -> u32 {
     std::fs::metadata("/proc/self").map_or(0, |process| process.uid())
-}
-
-/// Milliseconds since 1970-01-01 UTC.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
 }
 
 #[cfg(test)]

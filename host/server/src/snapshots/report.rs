@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use millstream_engine::state::snapshot::{Decoder, Fault, Header, Piece, Trailer};
 
+use super::all_of;
 use super::shelf::Shelf;
-use super::{all_of, now};
+use crate::wall_clock::now;
 
 const READ_BYTES: usize = 256 << 10;
 

@@ -1,10 +1,11 @@
 //! Snapshots on a real folder: written, loaded, refused, and cleaned up; and changelogs that are read on from them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use millstream_engine::pipeline::{Guarantee, Map};
 use millstream_engine::state::restore::{MapPartition, Phase};
@@ -20,6 +21,17 @@ use crate::map_memory::MapMemory;
 
 const PLACE: MapPlace = (MapId(0), 0);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const HOUR: i64 = 3_600_000;
+
+thread_local! {
+    /// By how much a test is ahead of its time.
+    static AHEAD: Cell<i64> = const { Cell::new(0) };
+}
+
+/// The time of the partitions. Files are dated by the real one.
+fn later() -> i64 {
+    now() + AHEAD.get()
+}
 
 struct Rig {
     folder: PathBuf,
@@ -66,7 +78,9 @@ impl Rig {
             })],
             counts: counts(&pipeline),
         };
-        let memory = Arc::new(MapMemory::new(&pipeline, Some(64 << 20), 1, 1));
+        let memory = MapMemory::new(&pipeline, Some(64 << 20), 1, 1);
+        let memory = memory.forgetting(vec![Some(DAY)]).at_time(later);
+        let memory = Arc::new(memory);
         let snapshots = Arc::new(snapshots);
         Self {
             folder,
@@ -402,4 +416,48 @@ fn what_is_given_away_half_full_begins_anew() {
         reading.park().unwrap();
         reading.take(&[]).unwrap();
     }
+}
+
+/// A changelog tells of removed keys for a day.
+#[test]
+fn who_slept_for_long_begins_anew() {
+    let rig = Rig::new();
+    let mut reading = changelogs(&rig, 5000, 77);
+    reading.take(&[PLACE]).unwrap();
+    let shared = poll_until_live(&mut reading);
+    let life = || shared.read().unwrap().life();
+    let first = life();
+    // Awake, it asks where the changelog ends every few hours, and is not there as soon as it has asked.
+    for hours in 1..40 {
+        AHEAD.set(hours * HOUR);
+        reading.poll().unwrap();
+    }
+    assert_eq!(life(), first);
+    assert_eq!(reading.reader().assigned, [[0]]);
+    // Asleep for a day.
+    AHEAD.set(AHEAD.get() + 24 * HOUR);
+    reading.reader_mut().end = 6000;
+    reading.poll().unwrap();
+    assert_ne!(life(), first);
+    assert_eq!(stands(&shared), (0, 0), "nothing that was read on is left");
+    poll_until_live(&mut reading);
+    assert_eq!(contents(&shared), contents(&rig.folded(6000)));
+    // And what was given away meanwhile does not come back.
+    for (hours, is_kept) in [(1, true), (24, false)] {
+        reading.park().unwrap();
+        AHEAD.set(AHEAD.get() + hours * HOUR);
+        reading.take(&[PLACE]).unwrap();
+        assert_eq!(Arc::ptr_eq(&reading.held()[&PLACE], &shared), is_kept);
+    }
+}
+
+#[test]
+fn what_may_have_missed_removals_stands_in_no_snapshot() {
+    let rig = Rig::new();
+    AHEAD.set(-5 * HOUR);
+    rig.write(&rig.folded(9000));
+    assert_eq!(rig.files(), []);
+    AHEAD.set(-4 * HOUR);
+    rig.write(&rig.folded(9000));
+    assert_eq!(rig.files().len(), 1);
 }

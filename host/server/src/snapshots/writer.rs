@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use millstream_engine::state::restore::{MapPartition, Phase};
 use millstream_engine::state::snapshot::{CLOCK_SLACK, Encoder, Header, age_max};
 
-use super::{Snapshots, now};
+use super::Snapshots;
 use crate::directory::{Directory, MapPlace, SharedPartition};
 use crate::fault;
+use crate::wall_clock::now;
 
 /// A snapshot is written once so many changelog offsets came after the last one, or a quarter of the entries, whichever is more.
 const CHANGES_MIN: i64 = 10_000;
@@ -227,6 +228,10 @@ impl Rounds {
         let walk = {
             let partition = read(shared);
             if partition.phase() != Phase::Live {
+                return Ok(None);
+            }
+            // Somebody who slept has what is long gone, until it is folded anew.
+            if !partition.freshness().can_be_kept(header.begun) {
                 return Ok(None);
             }
             header.from = partition.position();

@@ -144,7 +144,7 @@ fn snapshot(contents: &Committed, index: &[&str]) -> Result<()> {
             match piece {
                 Piece::Header(header) => loaded.reserve(usize::try_from(header.entries)?),
                 Piece::Entries(block) => loaded.load(&block).map_err(|_| anyhow!("full"))?,
-                Piece::End(_) => loaded.loaded(0),
+                Piece::End(_) => loaded.loaded(0, 0),
             }
         }
     }

@@ -25,9 +25,9 @@ public final class Judge {
                   same records
               orders BOOTSTRAP TOPIC COUNT CUSTOMERS MALFORMED_PER_MILLE COUNTRIES [--rate R] [--from N] [--while FILE]
                   the same for orders
-              write BOOTSTRAP TOPIC FILE [--codec C] [--partition P]
+              write BOOTSTRAP TOPIC FILE [--codec C] [--partition P] [--open ID]
                   writes the lines of FILE to partition 0 or P, or with P = hash to where each key belongs, compressed by C:
-                  key, tab, value; \\N is null
+                  key, tab, value; \\N is null. In a transaction of ID that is left open, having aborted its last one
               edge BOOTSTRAP TOPIC
                   writes records at the edges of what Kafka can carry, some of them in an aborted transaction
               reference BOOTSTRAP EVENTS OUT MIN_AGE [--plant ERROR]

@@ -287,7 +287,7 @@ fn load(partition: &mut MapPartition, bytes: &[u8]) -> Trailer {
             }
             Piece::Entries(block) => partition.load(&block).unwrap(),
             Piece::End(trailer) => {
-                partition.loaded(from);
+                partition.loaded(from, 0);
                 return trailer;
             }
         }
