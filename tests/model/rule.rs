@@ -9,8 +9,8 @@ pub enum Rule {
     ReplaceAfterSeveralOffsets,
     /// A producer whose transaction was aborted is replaced before the epoch is run again.
     ReplaceAfterAbort,
-    /// A producer whose commit is in doubt is replaced before the offsets are read back.
-    ReplaceBeforeReadingBack,
+    /// A producer whose commit is in doubt is replaced before it begins another transaction.
+    ReplaceInDoubt,
     /// A commit in doubt is no abort.
     DoubtIsNoAbort,
     /// A commit in doubt is no commit.

@@ -69,8 +69,8 @@ fn a_producer_is_replaced_after_an_abort() {
 }
 
 #[test]
-fn a_producer_is_replaced_before_offsets_are_read_back() {
-    check(Rule::ReplaceBeforeReadingBack, 12, IN_ORDER);
+fn a_producer_is_replaced_after_a_commit_in_doubt() {
+    check(Rule::ReplaceInDoubt, 12, IN_ORDER);
 }
 
 #[test]

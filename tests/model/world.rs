@@ -337,7 +337,7 @@ impl Protocol {
             Wanted::ReadOffsets => world.workers[seat].doing = Doing::ReadingBack,
             Wanted::Replace(state) => {
                 let rule = match state {
-                    State::Resolving => Rule::ReplaceBeforeReadingBack,
+                    State::Resolving => Rule::ReplaceInDoubt,
                     State::Replacing(Then::Keep) => Rule::ReplaceAfterSeveralSends,
                     _ => Rule::ReplaceAfterAbort,
                 };
