@@ -173,8 +173,13 @@ impl Fleet {
     pub fn kill(&mut self, number: usize, pause: u64) {
         // Its last word: what was committed after it makes a takeover look longer, never shorter.
         self.look(number);
+        self.look_for_an_end(number);
         let slot = &mut self.slots[number];
-        let mut life = slot.life.take().expect("who lives is killed");
+        let Some(mut life) = slot.life.take() else {
+            // It has died where it was told to, a moment ago.
+            slot.due = Some(Instant::now() + Duration::from_millis(pause));
+            return;
+        };
         life.process.kill();
         self.kills += 1;
         let killed = Instant::now();

@@ -9,9 +9,34 @@ use crate::dice::Dice;
 use crate::fleet::SESSION;
 use crate::stage::Faults;
 
-/// How long a process that is to kill itself somewhere may take to get there, in looks of [`LOOK`].
+/// How long a process that is to kill itself somewhere may take to get there, in looks of [`LOOK`]: mostly, and where something has to time
+/// out first.
 const LOOKS: u32 = 60;
+const LOOKS_MOST: u32 = 112;
 const LOOK: u64 = 250;
+
+fn looks(point: &str) -> u32 {
+    match kind(point) {
+        "purge" | "doubt" | "standby" | "succession" => LOOKS_MOST,
+        _ => LOOKS,
+    }
+}
+
+/// After how many looks it is helped along, and after how many more again.
+fn provoked(point: &str) -> (u32, u32) {
+    match kind(point) {
+        "replace" => (8, 4),
+        // A copy has to be there first: the group is looked at every five seconds.
+        "standby" if point == "standby-claimed" => (28, 24),
+        "assigned" | "revoked" | "restore" | "standby" => (8, 24),
+        _ => (8, LOOKS_MOST),
+    }
+}
+
+/// The first word of a failpoint's name.
+fn kind(point: &str) -> &str {
+    point.split('-').next().unwrap_or_default()
+}
 
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
@@ -129,14 +154,14 @@ impl Round<'_> {
     /// One that is away comes, or one that is there dies and comes again, with these faults. Returns who it is.
     fn start_over(&mut self, faults: Faults) -> Option<usize> {
         let away = self.fleet.away();
-        let is_join = !away.is_empty() && self.dice.one_in(3);
+        let mut running = self.fleet.running();
+        running.retain(|number| !self.fleet.is_doomed(*number));
+        let is_join = !away.is_empty() && (running.is_empty() || self.dice.one_in(3));
         if is_join && let Some(number) = self.one_of(&away) {
             self.fleet.join(number, faults);
             self.tally.joined += 1;
             return Some(number);
         }
-        let mut running = self.fleet.running();
-        running.retain(|number| !self.fleet.is_doomed(*number));
         let victim = self.one_of(&running)?;
         self.fleet.replace(victim, faults);
         Some(victim)
@@ -220,16 +245,20 @@ impl Round<'_> {
         for _ in 0..count {
             doomed.extend(self.doom_one());
         }
-        for look in 0..LOOKS {
-            if look == LOOKS / 8 {
-                for (point, victim) in &doomed {
-                    self.provoke(point, *victim);
-                }
-            }
-            doomed
-                .retain(|(_, victim)| self.fleet.is_doomed(*victim) || self.fleet.is_due(*victim));
+        for look in 0..LOOKS_MOST {
+            doomed.retain(|(point, victim)| {
+                let lives = self.fleet.is_doomed(*victim) || self.fleet.is_due(*victim);
+                lives && look < looks(point)
+            });
             if doomed.is_empty() {
                 return;
+            }
+            for (point, victim) in &doomed {
+                let (first, every) = provoked(point);
+                let is_now = look >= first && (look - first) % every == 0;
+                if is_now && self.fleet.is_doomed(*victim) {
+                    self.provoke(point, *victim);
+                }
             }
             self.fleet.pass(LOOK);
         }
@@ -237,11 +266,18 @@ impl Round<'_> {
 
     /// One that was killed, or came, to kill itself at the next point.
     fn doom_one(&mut self) -> Option<(String, usize)> {
+        let running = self.fleet.running();
+        let is_free = |number: &usize| !self.fleet.is_doomed(*number);
+        if !running.iter().any(is_free) && self.fleet.away().is_empty() {
+            return None;
+        }
+        let several = running.len() > 1;
         let (example, standby) = (self.example, self.standby);
         let can_be = |point: &str| match point {
             // Who made the topics is there.
             "start-topic-made" => false,
-            point if point.starts_with("standby-") => standby > 0,
+            point if point.starts_with("standby-") => standby > 0 && several,
+            point if point.starts_with("succession-") => several,
             point if point.starts_with("purge-") || point.starts_with("epoch-merg") => {
                 example == Example::Orders
             }
@@ -261,11 +297,18 @@ impl Round<'_> {
         let others = || {
             let running = self.fleet.running().into_iter();
             running
-                .filter(|number| *number != victim)
+                .filter(|number| *number != victim && !self.fleet.is_doomed(*number))
                 .collect::<Vec<_>>()
         };
-        match point.split('-').next().unwrap_or_default() {
+        match kind(point) {
             "drain" => self.fleet.drain(victim),
+            // Who comes takes from the others; who goes leaves to them what they have copies of.
+            "standby" if point == "standby-claimed" && !others().is_empty() => {
+                let others = others();
+                if let Some(other) = self.one_of(&others) {
+                    self.fleet.drain(other);
+                }
+            }
             "assigned" | "revoked" | "restore" | "standby" => {
                 if self.fleet.away().is_empty() {
                     let others = others();
@@ -284,7 +327,12 @@ impl Round<'_> {
                 }
             }
             "lost" => self.freeze(victim),
-            "doubt" => self.meddler.add(Plan::doubt()),
+            "doubt" => {
+                // Whose it is can't be told from the request.
+                let workers = self.fleet.running().len() as u64;
+                let workers = workers * u64::from(self.fleet.stage().workers);
+                self.meddler.add(Plan::doubt(workers));
+            }
             "rewind" => self.meddler.add(Plan::late_init()),
             "replace" => self.meddler.add(Plan::late_end(self.dice)),
             _ => {}

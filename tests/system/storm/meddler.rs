@@ -62,14 +62,14 @@ impl Plan {
         }
     }
 
-    /// What leaves a commit in doubt.
-    pub fn doubt() -> Self {
+    /// What leaves the next commits of so many workers in doubt.
+    pub fn doubt(workers: u64) -> Self {
         Self {
             api_key: END_TXN,
             name: "EndTxn",
             when: When::Answered,
             then: Then::Drop,
-            left: 1,
+            left: workers,
         }
     }
 

@@ -55,9 +55,11 @@ impl Points {
         Self { queue, deaths }
     }
 
-    /// The next one that can be met as things are, and the how-manieth time it is to be.
+    /// The next one that can be met as things are, and the how-manieth time it is to be. Where nobody has died yet comes first.
     pub fn next(&mut self, dice: &mut Dice, can_be: impl Fn(&str) -> bool) -> (String, u64) {
-        let at = self.queue.iter().position(|point| can_be(point));
+        let is_new = |point: &String| can_be(point) && self.deaths.get(point) == Some(&0);
+        let at = self.queue.iter().position(is_new);
+        let at = at.or_else(|| self.queue.iter().position(|point| can_be(point)));
         let point = at.and_then(|at| self.queue.remove(at));
         let point = point.expect("some points can always be met");
         self.queue.push_back(point.clone());
@@ -82,10 +84,10 @@ impl Points {
 /// What a process comes to often it may die at later.
 fn most_times(point: &str) -> u64 {
     match point {
-        "epoch-output-sending" => 3000,
+        "epoch-output-sending" => 1500,
         "epoch-change-sending" => 1000,
         "epoch-batch-run" => 100,
-        point if point.starts_with("epoch-") => 20,
+        point if point.starts_with("epoch-") => 12,
         "restore-folding" => 4,
         "snapshot-half-written" => 3,
         _ => 1,
