@@ -430,7 +430,25 @@ fn one_instance_name_runs_once() {
     let mut second = Millstream::spawn(&folder.join("second.log"), &arguments);
     second.wait_ready(READY);
     assert_ne!(second.http_address(), address);
-    assert!(second.terminate(READY).success());
+
+    // An address of another host's loopback says nothing here. Who answers there keeps its seat in the group, or loses it.
+    let mut elsewhere = Command::new(millstream::faulty());
+    elsewhere.env("MILLSTREAM_FAULT_SCOPE", "another");
+    elsewhere.env("XDG_RUNTIME_DIR", folder.join("locks"));
+    elsewhere.args(arguments);
+    let third = elsewhere.output().expect("it can be run");
+    let said = error(&third);
+    assert_eq!(third.status.code(), Some(1), "{said}");
+    let words = format!(
+        "runs already, and answers at {} of another host",
+        second.http_address()
+    );
+    assert!(said.contains(&words), "{said}");
+    assert_eq!(second.get("/readyz").status, 200, "the second one goes on");
+    second.kill();
+    let mut third = Millstream::spawn_command(&folder.join("third.log"), elsewhere);
+    third.wait_ready(READY);
+    assert!(third.terminate(READY).success());
 }
 
 /// A second start loads what the first one compiled; what can't be loaded is compiled again.

@@ -1,5 +1,7 @@
 //! Steps that read tables, on a real Kafka: what they find, what they are refused, and when they may start.
 
+use std::time::Duration;
+
 use rig::folder::Folder;
 use rig::millstream::Millstream;
 
@@ -192,7 +194,7 @@ fn check_start_gate(name: &str, map: &str, partitions: u32) {
         worker["records"].as_u64().expect("a count")
     };
     while count(&mut life) + count(&mut second) < 110 {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(values(&output)[200..], ["found again"; 10]);
     assert!(second.terminate(WITHIN).success());
@@ -209,33 +211,71 @@ fn no_step_runs_before_its_own_partition_of_a_table_is_restored() {
     check_start_gate("gate-own", "", 1);
 }
 
-/// An open transaction of somebody else hides what was committed behind it.
-#[test]
-fn what_an_open_transaction_hides_is_not_absent() {
-    const STRANGER: &str = "stranger";
+/// An open transaction of somebody else hides what was committed behind it, under keys that belong to other partitions too.
+fn check_hidden(name: &str, map: &str, table_partitions: u32) {
     let folder = Folder::new("lookups");
-    topics("hidden", 1, 1);
-    shared_kafka().topic("hidden-elsewhere", 1, &[]);
-    write(&folder, "hidden-table", "DE\tBonn\n");
-    write_open(&folder, "hidden-table", STRANGER, "IT\tRoma\n");
-    write(&folder, "hidden-table", "FR\tParis\n");
-    write_values(&folder, "hidden-in", &["look FR"]);
-    let mut life = start(&folder, &pipeline("hidden", "", "fail"));
-    let entry = |key: &str| format!("/v1/pipelines/hidden/maps/table/entries/{key}");
-    life.wait_get(&entry("FR"), WITHIN, |answer| {
+    topics(name, 1, table_partitions);
+    let (table, elsewhere) = (format!("{name}-table"), format!("{name}-elsewhere"));
+    shared_kafka().topic(&elsewhere, 1, &[]);
+    write(&folder, &table, "DE\tBonn\n");
+    write_open(&folder, &table, name, "IT\tRoma\n");
+    let keys: Vec<char> = ('a'..='h').collect();
+    let lines: String = keys
+        .iter()
+        .map(|key| format!("{key}\tof-{key}\n"))
+        .collect();
+    write(&folder, &table, &lines);
+    write_values(&folder, &format!("{name}-in"), &["look a"]);
+    let mut life = start(&folder, &pipeline(name, map, "fail"));
+    let entry = |key: &str| format!("/v1/pipelines/{name}/maps/table/entries/{key}");
+    life.wait_get(&entry("a"), WITHIN, |answer| {
         answer.status == 503 && answer.text().contains("restor")
     });
-    for _ in 0..20 {
-        assert_eq!(life.get(&entry("FR")).status, 503);
-        std::thread::sleep(std::time::Duration::from_millis(100));
+    for _ in 0..10 {
+        for key in &keys {
+            assert_eq!(life.get(&entry(&key.to_string())).status, 503, "{key}");
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(values("hidden-out"), Vec::<String>::new());
+    let output = format!("{name}-out");
+    assert_eq!(values(&output), Vec::<String>::new());
     // The next life of a producer aborts what the last one left open.
-    write_open(&folder, "hidden-elsewhere", STRANGER, "any\tthing\n");
+    write_open(&folder, &elsewhere, name, "any\tthing\n");
     wait_records(&mut life, 1);
-    assert_eq!(values("hidden-out"), ["Paris"]);
-    wait_entry(&mut life, "hidden", "table", "DE", "Bonn");
-    wait_entry(&mut life, "hidden", "table", "IT", "");
+    assert_eq!(values(&output), ["of-a"]);
+    wait_entry(&mut life, name, "table", "h", "of-h");
+    wait_entry(&mut life, name, "table", "IT", "");
+    assert!(life.terminate(WITHIN).success());
+}
+
+#[test]
+fn what_an_open_transaction_hides_is_not_absent() {
+    check_hidden("hidden", "", 1);
+}
+
+#[test]
+fn what_an_open_transaction_hides_of_a_replicated_table_is_not_absent() {
+    check_hidden("hidden-all", ", replicated = true", 2);
+}
+
+/// Its process would look for keys where they don't stand any more.
+#[test]
+fn a_table_that_grows_ends_who_reads_it() {
+    let (folder, name) = (Folder::new("lookups"), "growing");
+    topics(name, 1, 1);
+    write(&folder, "growing-table", "DE\tBonn\n");
+    let text = pipeline(name, ", replicated = true", "fail");
+    let mut life = run(&folder, &text);
+    let more = ["--alter", "--topic", "growing-table", "--partitions", "2"];
+    shared_kafka().tool("TopicCommand", &more);
+    life.wait_line(
+        "topic growing-table, from which map \"table\" is made, has 2 partitions now, but had 1",
+        WITHIN,
+    );
+    assert_eq!(life.wait_exit(WITHIN).code(), Some(1));
+    write_to(&folder, "growing-table", "1", "FR\tParis\n");
+    let mut life = run(&folder, &text);
+    wait_entry(&mut life, name, "table", "FR", "Paris");
     assert!(life.terminate(WITHIN).success());
 }
 

@@ -210,16 +210,28 @@ impl<R: Reader> Changelogs<R> {
 
     /// Begins the broken partitions anew. They answer nobody until they are restored.
     fn rebuild(&mut self) -> Result<(), String> {
-        for &place in &self.broken {
-            let (start, end) = self.bounds(place)?;
-            let end = if self.follows { i64::MAX } else { end };
-            if let Some(shared) = self.held.get(&place) {
-                *write(shared) = self.memory.partition(place.0, start, end);
+        let (mut begun, mut refused) = (Vec::new(), None);
+        while let (Some(&place), None) = (self.broken.first(), &refused) {
+            match self.bounds(place) {
+                Ok((start, end)) => {
+                    let end = if self.follows { i64::MAX } else { end };
+                    if let Some(shared) = self.held.get(&place) {
+                        *write(shared) = self.memory.partition(place.0, start, end);
+                    }
+                    begun.push(self.broken.remove(0));
+                }
+                Err(why) => {
+                    // The others are the first the next time.
+                    self.broken.rotate_left(1);
+                    refused = Some(why);
+                }
             }
         }
-        self.assign()?;
-        self.broken.clear();
-        Ok(())
+        if let Err(why) = self.assign() {
+            self.broken.append(&mut begun);
+            return Err(why);
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     /// First offset and high watermark of a map partition's topic, be it held here or not.
@@ -443,12 +455,12 @@ impl<R: Reader> Changelogs<R> {
         if self.broken.is_empty() || Instant::now() < self.rebuild_due {
             return Ok(());
         }
-        self.rebuild_due = Instant::now() + REBUILD_PAUSE;
         let rebuilt = match self.made_anew() {
             Ok(Some(lost)) => return Err(lost),
             Ok(None) => self.rebuild(),
             Err(why) => Err(why),
         };
+        self.rebuild_due = Instant::now() + REBUILD_PAUSE;
         match rebuilt {
             Ok(()) => {
                 tracing::warn!("map partitions are folded anew from the start of their changelog");

@@ -45,6 +45,9 @@ pub trait Cluster: Clone + Debug + Send + Sync + 'static {
     /// Who is in the group right now, and holds what. Asks the brokers, and waits for them.
     fn group(&self) -> Result<Group, String>;
 
+    /// How long the group keeps the seat of somebody who is silent.
+    fn session(&self) -> Duration;
+
     /// Seats of other instances that are in the group right now.
     fn others(&self) -> Result<BTreeSet<String>, String> {
         // Whoever else reads in the group under a name of its own has no seat.
@@ -84,24 +87,26 @@ pub struct GroupMember {
     pub seat: String,
     /// Where its process answers queries, if it says so.
     pub address: Option<String>,
+    /// Where an address of loopback is its: see `scope`.
+    pub scope: Option<String>,
     /// Topics and partitions.
     pub partitions: Vec<(String, u32)>,
 }
 
 impl GroupMember {
-    /// What a member is called in the group: its seat, and behind a sign that no seat has, where it answers queries.
-    pub fn client_id(seat: &str, address: Option<&str>) -> String {
-        address.map_or_else(|| seat.to_owned(), |address| format!("{seat}@{address}"))
+    /// What a member is called in the group: its seat, and each behind a sign that no seat has, where it answers queries, and its scope.
+    pub fn client_id(seat: &str, address: Option<&str>, scope: Option<&str>) -> String {
+        let parts = [Some(seat), address, scope.filter(|_| address.is_some())];
+        let parts: Vec<&str> = parts.into_iter().flatten().collect();
+        parts.join("@")
     }
 
     pub fn of(client_id: &str, partitions: Vec<(String, u32)>) -> Self {
-        let (seat, address) = match client_id.split_once('@') {
-            Some((seat, address)) => (seat, Some(address.to_owned())),
-            None => (client_id, None),
-        };
+        let mut parts = client_id.splitn(3, '@').map(str::to_owned);
         Self {
-            seat: seat.to_owned(),
-            address,
+            seat: parts.next().unwrap_or_default(),
+            address: parts.next(),
+            scope: parts.next(),
             partitions,
         }
     }
@@ -302,6 +307,12 @@ pub trait Reader {
     /// First offset, and the high watermark, which open transactions don't hold back.
     fn bounds(&self, topic: &str, partition: u32) -> Result<(i64, i64), String>;
 
+    /// The last stable offset: what is committed before it can be read, and no cleaner has been past it.
+    fn stable_end(&self, topic: &str, partition: u32) -> Result<i64, String>;
+
+    /// How many partitions a topic has by now.
+    fn partitions(&self, topic: &str) -> Result<u32, String>;
+
     /// What tells a topic from others that had its name before; none where it has no such thing.
     fn topic_id(&self, topic: &str) -> Result<Option<u128>, String>;
 
@@ -445,16 +456,16 @@ mod tests {
 
     #[test]
     fn a_client_id_says_seat_and_address() {
-        let check = |seat: &str, address: Option<&str>| {
-            let member = GroupMember::of(&GroupMember::client_id(seat, address), Vec::new());
-            assert_eq!(
-                (member.seat.as_str(), member.address.as_deref()),
-                (seat, address)
-            );
+        let check = |seat: &str, address: Option<&str>, scope: Option<&str>| {
+            let id = GroupMember::client_id(seat, address, scope);
+            let member = GroupMember::of(&id, Vec::new());
+            assert_eq!(member.seat, seat);
+            assert_eq!(member.address.as_deref(), address);
+            assert_eq!(member.scope.as_deref(), scope);
         };
-        check("users.a.0", None);
-        check("users.a.0", Some("127.0.0.1:8080"));
-        check("users.a.b.12", Some("[::1]:8080"));
+        check("users.a.0", None, None);
+        check("users.a.0", Some("127.0.0.1:8080"), None);
+        check("users.a.b.12", Some("[::1]:8080"), Some("6f-4026531840"));
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::cluster::{Admin, AdminError, Cluster, StartPlace, TopicFacts};
 use crate::config::{Config, Problems};
 use crate::directory::Directory;
 use crate::fault;
+use crate::growth::Growth;
+use crate::insist::{self, insist};
 use crate::kafka::Clients;
 use crate::map_memory::MapMemory;
 use crate::outlet::{OpenError, Outlet};
@@ -174,7 +176,7 @@ pub fn run_on<C: Cluster>(
     fault::reach("start-connected");
     let patience = options.connect_timeout;
     let Some(topics) = insist_on_topics(patience, stop, || {
-        prepare(config, cluster, &admin, &address)
+        prepare(config, cluster, &admin, &address, stop)
     })?
     else {
         return Ok(());
@@ -193,12 +195,15 @@ pub fn run_on<C: Cluster>(
     let counts = snapshots::counts(&config.pipeline);
     let open = |state| Snapshots::open(state, &config.pipeline, &topics.maps, &admin, &counts);
     let snapshots = options.state.as_ref().and_then(open);
-    let ledger = ledger(&config.pipeline, &admin);
+    let Ok(ledger) = ledger(&config.pipeline, &admin, stop) else {
+        return Ok(());
+    };
 
     let served = served(
         cluster, address, config, steps, options, control, &topics, counts,
     );
-    let mut replicated = start_replicated(cluster, &served, snapshots.clone())?;
+    let replicated = start_replicated(cluster, &served, snapshots.clone())?;
+    let mut tables = (replicated, start_growth(cluster, &served)?);
     let directory = Arc::clone(&served.directory);
     let writer = start_writer(snapshots.clone(), &directory)?;
     fault::reach("start-tables-begun");
@@ -214,11 +219,7 @@ pub fn run_on<C: Cluster>(
     };
     let workers = start_workers(seats, &served)?;
     fault::reach("start-workers-begun");
-    let purging = purge::start(cluster, &served.pipeline, &control.workers, stop);
-    purging.map_err(|source| Failure::System {
-        what: "a thread".into(),
-        source,
-    })?;
+    start_purging(cluster, &served, control)?;
     Server::serve(listener, served).map_err(|source| Failure::System {
         what: "HTTP can't be served".into(),
         source,
@@ -227,8 +228,8 @@ pub fn run_on<C: Cluster>(
     fault::reach("start-listening");
     // Ending a client takes a tenth of a second, in which the workers have begun.
     drop(admin);
-    let ended = watch(workers, &directory, &mut replicated, stop);
-    drop((replicated, writer, standby));
+    let ended = watch(workers, &directory, &mut tables, stop);
+    drop((tables, writer, standby));
     ended
 }
 
@@ -262,9 +263,10 @@ fn prepare<C: Cluster>(
     cluster: &C,
     admin: &C::Admin,
     address: &str,
+    stop: &AtomicBool,
 ) -> Result<Topics, Failure> {
     let (topics, twin) = std::thread::scope(|scope| {
-        let twin = scope.spawn(|| twin::find(cluster, address));
+        let twin = scope.spawn(|| twin::find(cluster, address, stop));
         let topics = topics::prepare(config, admin);
         (topics, twin.join().expect("a panic ends the process"))
     });
@@ -349,16 +351,23 @@ fn state_changelogs(pipeline: &Pipeline, partitions: u32) -> Vec<(String, u32)> 
         .collect()
 }
 
-/// Which changelogs the maps have, as far as the cluster tells topics of one name apart.
-fn ledger(pipeline: &Pipeline, admin: &impl Admin) -> Ledger {
-    let own = pipeline.own_maps();
-    let ids: Vec<(&str, String)> = own
-        .filter_map(|map| {
-            let id = admin.topic_id(&pipeline.changelog(map)).ok().flatten()?;
-            Some((pipeline.maps[map.0].name.as_str(), id.to_string()))
-        })
-        .collect();
-    Ledger::new(ids.iter().map(|(name, id)| (*name, id.as_str())))
+/// Which changelogs the maps have, as far as the cluster tells topics of one name apart. A map that is left out counts as new the next
+/// time, so an answer is waited for.
+fn ledger(
+    pipeline: &Pipeline,
+    admin: &impl Admin,
+    stop: &AtomicBool,
+) -> Result<Ledger, insist::Stopping> {
+    let mut ids: Vec<(&str, String)> = Vec::new();
+    for map in pipeline.own_maps() {
+        let topic = pipeline.changelog(map);
+        let ask = || admin.topic_id(&topic);
+        if let Some(id) = insist(stop, "asking for the ids of changelogs", &|| (), ask)? {
+            ids.push((pipeline.maps[map.0].name.as_str(), id.to_string()));
+        }
+    }
+    let ids = ids.iter().map(|(name, id)| (*name, id.as_str()));
+    Ok(Ledger::new(ids))
 }
 
 fn start_standby<C: Cluster>(
@@ -400,6 +409,23 @@ fn start_replicated<C: Cluster>(
     let topics = maps.map(|map| pipeline.topic_of(MapId(map))).collect();
     let (directory, memory) = (&served.directory, &served.memory);
     let started = Replicated::start(cluster, places, topics, directory, memory, snapshots);
+    started.map_err(|why| Failure::Worker(WorkerError::Failed(why)))
+}
+
+fn start_purging<C: Cluster>(
+    cluster: &C,
+    served: &Served,
+    control: &Control,
+) -> Result<(), Failure> {
+    let started = purge::start(cluster, &served.pipeline, &control.workers, &control.stop);
+    started.map_err(|source| Failure::System {
+        what: "a thread".into(),
+        source,
+    })
+}
+
+fn start_growth<C: Cluster>(cluster: &C, served: &Served) -> Result<Growth, Failure> {
+    let started = Growth::start(cluster, &served.pipeline, &served.partitions_of);
     started.map_err(|why| Failure::Worker(WorkerError::Failed(why)))
 }
 
@@ -505,7 +531,7 @@ fn start_workers<C: Cluster>(seats: Seats<'_, C>, served: &Served) -> Result<Vec
 fn watch(
     workers: Vec<Worker>,
     directory: &Directory,
-    replicated: &mut Replicated,
+    (replicated, growth): &mut (Replicated, Growth),
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let mut restoring = Restoring::new();
@@ -529,8 +555,9 @@ fn watch(
         {
             return Err(Failure::Stuck);
         }
-        if let (Some(why), Ok(())) = (replicated.failure(), &result) {
-            tracing::error!("a replicated map can't be held: {why}");
+        let failure = replicated.failure().or_else(|| growth.noticed());
+        if let (Some(why), Ok(())) = (failure, &result) {
+            tracing::error!("a table can't be held: {why}");
             result = Err(WorkerError::Failed(why));
             stop.store(true, Ordering::Relaxed);
         }

@@ -1,32 +1,90 @@
 //! A process of the same pipeline and name on another host, which the seat's lock doesn't reach.
 //!
-//! Looked for before anything is fenced: who was there first goes on, and the second one ends. One that can't be asked is taken for dead:
-//! should it live after all, the brokers let one of the two go on.
+//! Looked for before anything is fenced: who was there first goes on, and the second one ends. One that doesn't answer is taken for dead; one
+//! that can't be asked, since it answers on its host alone, is dead if the group gives its seats up.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, instance_of};
+use crate::cluster::{Cluster, GroupMember, instance_of};
+use crate::scope;
 
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 
+/// The group may be a moment late to give a seat up.
+const SESSION_MORE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// Where the other one answers, if there is one. `own` is where this process does.
-pub fn find<C: Cluster>(cluster: &C, own: &str) -> Option<String> {
+pub fn find<C: Cluster>(cluster: &C, own: &str, stop: &AtomicBool) -> Option<String> {
     let (pipeline, instance) = (cluster.pipeline(), cluster.instance());
-    let members = cluster.group().ok()?.members.into_iter();
-    let same = members.filter(|member| instance_of(&member.seat, pipeline) == Some(instance));
-    let addresses: BTreeSet<String> = same.filter_map(|member| member.address).collect();
-    addresses
-        .into_iter()
-        .filter(|address| address != own)
-        .find(|address| {
-            let answer = ask(&format!("http://{address}/v1/status"), ANSWER_MAX);
-            let status: Value =
-                serde_json::from_str(&answer.unwrap_or_default()).unwrap_or_default();
-            status["pipeline"] == pipeline && status["instance"] == instance
-        })
+    let began = Instant::now();
+    let mut unsaid = true;
+    loop {
+        let mut members = cluster.group().ok()?.members;
+        members.retain(|member| instance_of(&member.seat, pipeline) == Some(instance));
+        members.sort_unstable_by(|one, other| one.address.cmp(&other.address));
+        members.dedup_by(|one, other| (&one.address, &one.scope) == (&other.address, &other.scope));
+        let mut elsewhere = None;
+        for member in &members {
+            match standing(member, own, scope::own()) {
+                Standing::Gone => {}
+                Standing::At(address) if is(address, pipeline, instance) => {
+                    return Some(address.to_owned());
+                }
+                Standing::At(_) => {}
+                Standing::Elsewhere(address) => elsewhere = Some(address),
+            }
+        }
+        let address = elsewhere?;
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        if began.elapsed() > cluster.session() + SESSION_MORE {
+            return Some(format!("{address} of another host"));
+        }
+        if std::mem::take(&mut unsaid) {
+            tracing::info!(
+                "the group has an instance \"{instance}\" that answers at {address} of another host, and can't be asked from here: waiting \
+                 for the end of its session, should it be dead"
+            );
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// What is to be thought of a member with this process's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing<'a> {
+    /// An earlier life: this process answers where it did, or it says nothing.
+    Gone,
+    /// To be asked there.
+    At(&'a str),
+    /// It answers on another host, for that alone.
+    Elsewhere(&'a str),
+}
+
+fn standing<'a>(member: &'a GroupMember, own: &str, scope: Option<&str>) -> Standing<'a> {
+    let Some(address) = member.address.as_deref() else {
+        return Standing::Gone;
+    };
+    let is_elsewhere = member.scope.as_deref().is_some_and(|of| Some(of) != scope);
+    if is_elsewhere && scope::is_loopback(address) {
+        Standing::Elsewhere(address)
+    } else if address == own {
+        Standing::Gone
+    } else {
+        Standing::At(address)
+    }
+}
+
+/// Whether a process of this pipeline and name answers there.
+fn is(address: &str, pipeline: &str, instance: &str) -> bool {
+    let answer = ask(&format!("http://{address}/v1/status"), ANSWER_MAX);
+    let status: Value = serde_json::from_str(&answer.unwrap_or_default()).unwrap_or_default();
+    status["pipeline"] == pipeline && status["instance"] == instance
 }
 
 /// The answer of a process, as it is.
@@ -36,4 +94,26 @@ pub fn ask(url: &str, timeout: Duration) -> Result<String, ureq::Error> {
         .build()
         .new_agent();
     agent.get(url).call()?.body_mut().read_to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_another_hosts_loopback_is_not_ones_own() {
+        let check = |address: Option<&str>, of: Option<&str>, expected: Standing<'_>| {
+            let id = GroupMember::client_id("p.a.0", address, of);
+            let member = GroupMember::of(&id, Vec::new());
+            assert_eq!(standing(&member, "127.0.0.1:8080", Some("here")), expected);
+        };
+        let (own, other) = ("127.0.0.1:8080", "127.0.0.1:8081");
+        check(None, None, Standing::Gone);
+        check(Some(own), Some("here"), Standing::Gone);
+        check(Some(own), None, Standing::Gone);
+        check(Some(other), Some("here"), Standing::At(other));
+        check(Some(own), Some("there"), Standing::Elsewhere(own));
+        check(Some(other), Some("there"), Standing::Elsewhere(other));
+        check(Some("b:80"), Some("there"), Standing::At("b:80"));
+    }
 }

@@ -196,7 +196,7 @@ impl Changelogs {
                 Ok(fetched) if !is_over => {
                     let mut partition = shared.borrow_mut();
                     if fold(&mut partition, &fetched) {
-                        partition.prove_fresh(at);
+                        partition.freshness_mut().prove(at);
                     }
                 }
                 Ok(_) | Err(_) => {

@@ -29,9 +29,14 @@ impl Freshness {
         }
     }
 
-    /// The fold has everything that its topic had then.
+    /// Everything that its topic had then has been read.
     pub fn prove(&mut self, at: i64) {
         self.at = self.at.max(at);
+    }
+
+    /// A clock that was set back had proven too much.
+    pub fn not_after(&mut self, now: i64) {
+        self.at = self.at.min(now);
     }
 
     /// What it was filled with had everything that its topic had then.
@@ -42,6 +47,11 @@ impl Freshness {
     /// Whether what was removed meanwhile may be missing from the topic: it is to be folded anew.
     pub fn is_over(&self, now: i64) -> bool {
         self.is_older(now, 1)
+    }
+
+    /// Whether that is so for whoever has read nothing for so long, in milliseconds, how much ever was read before.
+    pub fn ends_within(&self, millis: i64) -> bool {
+        Self { at: 0, ..*self }.is_over(millis)
     }
 
     /// Whether it is time to look whether the fold has everything.
@@ -89,6 +99,11 @@ mod tests {
         fold.prove(5 * HOUR);
         assert_eq!(at(&fold, 19), (true, false, false));
         assert_eq!(at(&fold, 28), (true, false, true));
+        assert!(fold.ends_within(18 * HOUR) && !fold.ends_within(17 * HOUR));
+        fold.not_after(40 * HOUR);
+        assert_eq!(at(&fold, 28), (true, false, true));
+        fold.not_after(8 * HOUR);
+        assert_eq!(at(&fold, 26), (true, false, true));
         fold.set(3 * HOUR);
         assert_eq!(at(&fold, 21), (true, false, true));
         let endless = Freshness::new(0, None);

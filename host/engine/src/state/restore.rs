@@ -188,13 +188,17 @@ impl MapPartition {
         self.advance(from);
     }
 
-    /// It has everything that its topic had then.
-    pub fn prove_fresh(&mut self, at: i64) {
-        self.freshness.prove(at);
-    }
-
     pub fn freshness(&self) -> Freshness {
         self.freshness
+    }
+
+    pub fn freshness_mut(&mut self) -> &mut Freshness {
+        &mut self.freshness
+    }
+
+    /// Everything before this offset was read, changes in doubt too.
+    pub fn read_to(&self) -> i64 {
+        self.read
     }
 
     /// Everything before `position` has been read, transaction markers included.

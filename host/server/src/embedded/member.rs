@@ -16,6 +16,7 @@ use crate::cluster::{self, Committed, Consumable, ConsumeError, Consumed, Rebala
 
 /// A worker that is busy may not speak for long: nobody waits for its partitions but workers of the same process.
 const SESSION_MS: i64 = 60_000;
+pub const SESSION: Duration = Duration::from_millis(SESSION_MS.unsigned_abs());
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]

@@ -147,6 +147,10 @@ impl Cluster for Embedded {
         self.clone()
     }
 
+    fn session(&self) -> Duration {
+        member::SESSION
+    }
+
     /// Nobody but this process can reach the broker, and it knows what it has.
     fn group(&self) -> Result<Group, String> {
         Ok(Group::default())

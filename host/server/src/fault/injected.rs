@@ -3,7 +3,8 @@
 //! - `MILLSTREAM_FAULT_KILL=point:n`: the process kills itself, by SIGKILL, when it reaches that point for the n-th time;
 //! - `MILLSTREAM_FAULT_DISK=full:n` or `eio:n`: from the n-th on, what is written of snapshots fails, for want of room or by the disk;
 //! - `MILLSTREAM_FAULT_KEEP_PRODUCER=1`: a producer is kept after an abort, and after requests that were sent twice, as far as librdkafka
-//!   lets it: the control, which is to be seen to be wrong.
+//!   lets it: the control, which is to be seen to be wrong;
+//! - `MILLSTREAM_FAULT_SCOPE=name`: the process says that it runs on another host.
 //!
 //! And every record carries the token of its transaction in the header `millstream-token`, in place of one that it has from a stream.
 //! What is asked for wrongly ends the process: a test that runs without its fault would prove nothing.
@@ -66,6 +67,9 @@ static DISK: LazyLock<Option<(Errno, Nth)>> = LazyLock::new(|| {
 static KEEP_PRODUCER: LazyLock<bool> =
     LazyLock::new(|| std::env::var_os("MILLSTREAM_FAULT_KEEP_PRODUCER").is_some());
 
+static SCOPE: LazyLock<Option<String>> =
+    LazyLock::new(|| std::env::var("MILLSTREAM_FAULT_SCOPE").ok());
+
 thread_local! {
     /// Of the transaction that this worker has open, or had last.
     static STAMP: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -95,6 +99,11 @@ pub fn write_to_disk() -> io::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// As if the process ran on another host.
+pub fn scope() -> Option<&'static str> {
+    SCOPE.as_deref()
 }
 
 /// Records that this thread sends from now on are of this transaction.

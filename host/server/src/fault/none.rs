@@ -16,6 +16,11 @@ pub fn write_to_disk() -> io::Result<()> {
 }
 
 #[inline]
+pub fn scope() -> Option<&'static str> {
+    None
+}
+
+#[inline]
 pub fn began(_: &Token) {}
 
 #[inline]

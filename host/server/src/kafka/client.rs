@@ -13,6 +13,7 @@ use super::group;
 use super::producer::Producer;
 use super::reader::Reader;
 use crate::cluster::{AdminError, Cluster, Group, GroupMember};
+use crate::scope;
 
 /// How long one request to the cluster may take before it is tried again.
 pub const REQUEST_MAX: Duration = Duration::from_secs(5);
@@ -104,7 +105,7 @@ impl Clients {
             .set("group.instance.id", self.seat(worker))
             .set(
                 "client.id",
-                GroupMember::client_id(&self.seat(worker), self.address.as_deref()),
+                GroupMember::client_id(&self.seat(worker), self.address.as_deref(), scope::own()),
             )
             .set("partition.assignment.strategy", "range");
         // How late it is noticed that a source has more partitions than it had.
@@ -217,6 +218,13 @@ impl Cluster for Clients {
             .create()
             .map_err(|error| error.to_string())?;
         group::describe(client.client(), &self.pipeline)
+    }
+
+    fn session(&self) -> Duration {
+        let config = self.member_config(0);
+        let millis = config.get("session.timeout.ms");
+        let millis = millis.and_then(|millis| millis.parse().ok());
+        millis.map_or(SESSION, Duration::from_millis)
     }
 
     fn admin(&self) -> Result<Admin, AdminError> {

@@ -18,6 +18,7 @@ use super::native::{
     ErrorRef, GroupMetadata, NativeConsumer, Noted, Polled, RecordRef, TopicHandle, list,
 };
 use crate::cluster::{Cluster as _, Committed, ConsumeError, Consumed, Group, Member, Rebalance};
+use crate::scope;
 
 /// Offsets to commit, and who we are in the group.
 #[derive(Debug)]
@@ -549,7 +550,11 @@ fn is_outdated(clients: &Clients, worker: u32) -> bool {
     });
     let seat = clients.seat(worker);
     let mut members = group.members.iter();
-    members.any(|member| member.seat == seat && member.address.as_ref() != Some(address))
+    members.any(|member| {
+        let is_known =
+            member.address.as_ref() == Some(address) && member.scope.as_deref() == scope::own();
+        member.seat == seat && !is_known
+    })
 }
 
 fn number(partition: i32) -> u32 {

@@ -58,6 +58,19 @@ impl cluster::Reader for Reader {
         })
     }
 
+    fn stable_end(&self, topic: &str, partition: u32) -> Result<i64, String> {
+        let marks = self.committed.watermarks(topic, partition);
+        marks.map(|(_, end)| end).map_err(|code| {
+            self.committed.refresh(topic);
+            format!("{topic} partition {partition}: {code}")
+        })
+    }
+
+    fn partitions(&self, topic: &str) -> Result<u32, String> {
+        let partitions = self.uncommitted.partitions(topic);
+        partitions.ok_or_else(|| format!("topic {topic}: no answer"))
+    }
+
     fn topic_id(&self, topic: &str) -> Result<Option<u128>, String> {
         self.uncommitted.topic_id(topic)
     }

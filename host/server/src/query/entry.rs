@@ -182,8 +182,8 @@ fn absent() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "the map has no such key")
 }
 
-/// The partitions that a key may stand in: the one that it hashes to; of a replicated map, which is here in whole, any that holds it;
-/// of a step's state, all.
+/// The partitions that a key may stand in: the one that it hashes to; of a step's state, all; of a replicated map, which is here in whole,
+/// one that holds it, or all where none does: one that is being restored may have it.
 fn places_of(served: &Served, map: MapId, key: &[u8]) -> Vec<u32> {
     let partitions = served.partitions_of[map.0];
     if served.pipeline.maps[map.0].kept == Kept::State {
@@ -203,7 +203,8 @@ fn places_of(served: &Served, map: MapId, key: &[u8]) -> Vec<u32> {
             })
     };
     let mut all = std::iter::once(likely).chain(0..partitions);
-    vec![all.find(holds).unwrap_or(likely)]
+    all.find(holds)
+        .map_or_else(|| (0..partitions).collect(), |number| vec![number])
 }
 
 #[cfg(test)]

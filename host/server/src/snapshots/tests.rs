@@ -318,6 +318,8 @@ fn leftovers_go() {
 #[derive(Debug)]
 struct Log {
     end: i64,
+    /// Where there is more than can be read.
+    high_watermark: Option<i64>,
     topic: Option<u128>,
     /// None where nothing is assigned.
     next: Option<i64>,
@@ -334,7 +336,15 @@ impl Reader for Log {
     }
 
     fn bounds(&self, _: &str, _: u32) -> Result<(i64, i64), String> {
-        Ok((0, self.end))
+        Ok((0, self.high_watermark.unwrap_or(self.end)))
+    }
+
+    fn stable_end(&self, _: &str, _: u32) -> Result<i64, String> {
+        Ok(self.end)
+    }
+
+    fn partitions(&self, _: &str) -> Result<u32, String> {
+        Ok(1)
     }
 
     fn topic_id(&self, _: &str) -> Result<Option<u128>, String> {
@@ -356,6 +366,7 @@ impl Reader for Log {
 fn changelogs(rig: &Rig, end: i64, topic: u128) -> Changelogs<Log> {
     let log = Log {
         end,
+        high_watermark: None,
         topic: Some(topic),
         next: None,
         assigned: Vec::new(),
@@ -449,6 +460,37 @@ fn who_slept_for_long_begins_anew() {
         reading.take(&[PLACE]).unwrap();
         assert_eq!(Arc::ptr_eq(&reading.held()[&PLACE], &shared), is_kept);
     }
+}
+
+#[test]
+fn a_restore_may_take_longer_than_removals_are_kept() {
+    let rig = Rig::new();
+    let mut reading = changelogs(&rig, 40_000, 77);
+    reading.take(&[PLACE]).unwrap();
+    let shared = Arc::clone(&reading.held()[&PLACE]);
+    let life = shared.read().unwrap().life();
+    for hours in 1..=40 {
+        AHEAD.set(hours * HOUR);
+        reading.poll().unwrap();
+    }
+    let partition = shared.read().unwrap();
+    assert_eq!((partition.life(), partition.phase()), (life, Phase::Live));
+}
+
+/// What an open transaction hides is not cleaned away, and need not have been read.
+#[test]
+fn an_open_transaction_makes_nothing_old() {
+    let rig = Rig::new();
+    let mut reading = changelogs(&rig, 5000, 77);
+    reading.take(&[PLACE]).unwrap();
+    let shared = poll_until_live(&mut reading);
+    let life = shared.read().unwrap().life();
+    reading.reader_mut().high_watermark = Some(9000);
+    for hours in 1..40 {
+        AHEAD.set(hours * HOUR);
+        reading.poll().unwrap();
+    }
+    assert_eq!(shared.read().unwrap().life(), life);
 }
 
 #[test]
