@@ -252,7 +252,7 @@ fn insist_on_topics(
         if patience.is_some_and(|patience| began.elapsed() >= patience) {
             return Err(failure);
         }
-        tracing::warn!("the topics can't be looked at: {failure}; trying again");
+        tracing::warn!("the cluster can't be looked at: {failure}; trying again");
         std::thread::sleep(UNANSWERED_PAUSE);
     }
 }
@@ -270,13 +270,17 @@ fn prepare<C: Cluster>(
         let topics = topics::prepare(config, admin);
         (topics, twin.join().expect("a panic ends the process"))
     });
-    match twin {
-        Some(address) => Err(Failure::Twin {
+    match (twin, topics?) {
+        (Ok(Some(address)), _) => Err(Failure::Twin {
             pipeline: cluster.pipeline().to_owned(),
             instance: cluster.instance().to_owned(),
             address,
         }),
-        None => Ok(topics?),
+        (Ok(None), topics) => Ok(topics),
+        (Err(why), _) => {
+            let why = format!("who is in the group: {why}");
+            Err(AdminError::Unanswered(why).into())
+        }
     }
 }
 

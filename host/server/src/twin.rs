@@ -18,12 +18,20 @@ const SESSION_MORE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Where the other one answers, if there is one. `own` is where this process does.
-pub fn find<C: Cluster>(cluster: &C, own: &str, stop: &AtomicBool) -> Option<String> {
+///
+/// # Errors
+///
+/// Why it isn't known who is in the group. To be asked again: who goes on without may fence somebody.
+pub fn find<C: Cluster>(
+    cluster: &C,
+    own: &str,
+    stop: &AtomicBool,
+) -> Result<Option<String>, String> {
     let (pipeline, instance) = (cluster.pipeline(), cluster.instance());
     let began = Instant::now();
     let mut unsaid = true;
     loop {
-        let mut members = cluster.group().ok()?.members;
+        let mut members = cluster.group()?.members;
         members.retain(|member| instance_of(&member.seat, pipeline) == Some(instance));
         members.sort_unstable_by(|one, other| one.address.cmp(&other.address));
         members.dedup_by(|one, other| (&one.address, &one.scope) == (&other.address, &other.scope));
@@ -32,18 +40,17 @@ pub fn find<C: Cluster>(cluster: &C, own: &str, stop: &AtomicBool) -> Option<Str
             match standing(member, own, scope::own()) {
                 Standing::Gone => {}
                 Standing::At(address) if is(address, pipeline, instance) => {
-                    return Some(address.to_owned());
+                    return Ok(Some(address.to_owned()));
                 }
                 Standing::At(_) => {}
                 Standing::Elsewhere(address) => elsewhere = Some(address),
             }
         }
-        let address = elsewhere?;
-        if stop.load(Ordering::Relaxed) {
-            return None;
-        }
+        let Some(address) = elsewhere.filter(|_| !stop.load(Ordering::Relaxed)) else {
+            return Ok(None);
+        };
         if began.elapsed() > cluster.session() + SESSION_MORE {
-            return Some(format!("{address} of another host"));
+            return Ok(Some(format!("{address} of another host")));
         }
         if std::mem::take(&mut unsaid) {
             tracing::info!(

@@ -8,11 +8,12 @@
 use std::time::{Duration, Instant};
 
 use rig::judge::{self, Verdict};
+use rig::millstream::Millstream;
 
 use super::meddler::{Meddler, Plan};
 use super::{number, tally};
 use crate::dice::Dice;
-use crate::stage::{Build, Example, READY, Stage, behind_proxy, epochs, wait};
+use crate::stage::{Build, Example, Faults, READY, Stage, behind_proxy, epochs, wait};
 
 /// Until a transaction is torn.
 const LONG_ENOUGH: Duration = Duration::from_secs(240);
@@ -26,37 +27,72 @@ const ENDS: u32 = 8;
 
 #[test]
 fn a_build_that_keeps_its_producers_tears_a_transaction() {
-    let seed = number("MILLSTREAM_CHAOS_SEED", u64::from(std::process::id()));
-    println!("MILLSTREAM_CHAOS_SEED={seed}");
-    let mut dice = Dice::new(seed);
-    let (kafka, proxy) = behind_proxy();
-    let meddler = Meddler::new(proxy);
-    let mut stage = Stage::endless(Example::Users, kafka, RATE);
-    stage.build = Build::Faulty;
     let kept = vec![("MILLSTREAM_FAULT_KEEP_PRODUCER", "1".to_owned())];
-    let life = stage.spawn_with("a", INTERVAL, &kept);
-    let _ = life.http_address();
-    wait("some epochs", READY, || epochs(&life) > 1);
+    let mut control = Control::new(&kept);
     let began = Instant::now();
-    let mut ends = 0;
     let torn = loop {
-        for _ in 0..ENDS {
-            meddler.add(Plan::late_end(&mut dice));
-            std::thread::sleep(PAUSE);
-            ends += 1;
-        }
-        match stage.are_whole() {
+        match control.judge_after(ENDS) {
             Verdict::Wrong(output) => break output,
             Verdict::Right(output) => println!("{}", output.trim()),
         }
         assert!(
             began.elapsed() < LONG_ENOUGH,
-            "{ends} late ends have torn no transaction: the control shows nothing"
+            "{} late ends have torn no transaction: the control shows nothing",
+            control.ends
         );
     };
     println!("{}", torn.trim());
     assert!(judge::count(&torn, "torn") > 0, "{torn}");
+    let ends = control.ends;
     let line = format!("control: after {ends} late ends of transactions, the judge convicts");
     println!("{line}");
     tally::write_summary(&line);
+}
+
+/// What tears transactions there is that the producer is kept, and not what is done to its requests.
+#[test]
+fn the_same_late_ends_tear_nothing_where_producers_are_replaced() {
+    let mut control = Control::new(&Vec::new());
+    match control.judge_after(2 * ENDS) {
+        Verdict::Right(output) => println!("{}", output.trim()),
+        Verdict::Wrong(output) => panic!("{output}"),
+    }
+}
+
+struct Control {
+    dice: Dice,
+    meddler: Meddler,
+    stage: Stage,
+    _life: Millstream,
+    /// So far.
+    ends: u32,
+}
+
+impl Control {
+    fn new(faults: &Faults) -> Self {
+        let seed = number("MILLSTREAM_CHAOS_SEED", u64::from(std::process::id()));
+        println!("MILLSTREAM_CHAOS_SEED={seed}");
+        let (kafka, proxy) = behind_proxy();
+        let mut stage = Stage::endless(Example::Users, kafka, RATE);
+        stage.build = Build::Faulty;
+        let life = stage.spawn_with("a", INTERVAL, faults);
+        let _ = life.http_address();
+        wait("some epochs", READY, || epochs(&life) > 1);
+        Self {
+            dice: Dice::new(seed),
+            meddler: Meddler::new(proxy),
+            stage,
+            _life: life,
+            ends: 0,
+        }
+    }
+
+    fn judge_after(&mut self, ends: u32) -> Verdict {
+        for _ in 0..ends {
+            self.meddler.add(Plan::late_end(&mut self.dice));
+            std::thread::sleep(PAUSE);
+            self.ends += 1;
+        }
+        self.stage.are_whole()
+    }
 }

@@ -34,6 +34,11 @@ impl Freshness {
         self.at = self.at.max(at);
     }
 
+    /// So many milliseconds were spent reading on.
+    pub fn spare(&mut self, millis: i64) {
+        self.at = self.at.saturating_add(millis.max(0));
+    }
+
     /// A clock that was set back had proven too much.
     pub fn not_after(&mut self, now: i64) {
         self.at = self.at.min(now);
@@ -104,7 +109,8 @@ mod tests {
         assert_eq!(at(&fold, 28), (true, false, true));
         fold.not_after(8 * HOUR);
         assert_eq!(at(&fold, 26), (true, false, true));
-        fold.set(3 * HOUR);
+        fold.set(HOUR);
+        fold.spare(2 * HOUR);
         assert_eq!(at(&fold, 21), (true, false, true));
         let endless = Freshness::new(0, None);
         assert_eq!(at(&endless, 10_000), (false, true, false));

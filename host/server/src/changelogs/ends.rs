@@ -57,9 +57,10 @@ impl<R: Reader> Changelogs<R> {
             let slept = freshness.ends_within(now.saturating_sub(before));
             if let Phase::Restoring { .. } = phase {
                 positions.insert(place, position);
-                // How long a restore may take is the topic's to say; to begin again would take as long.
-                if !slept && self.ends.positions.get(&place) != Some(&position) {
-                    freshness.prove(now);
+                // How long a restore may take is the topic's to say; to begin again would take as long. What it began from stays as old.
+                let last = self.ends.positions.get(&place);
+                if !slept && last.is_some_and(|last| *last != position) {
+                    freshness.spare(now.saturating_sub(before));
                 }
             }
             if slept || freshness.is_over(now) {
@@ -68,6 +69,7 @@ impl<R: Reader> Changelogs<R> {
                     "{topic}[{number}] was last read to its end so long ago that it may have forgotten removals since"
                 );
                 *partition = self.memory.partition(place.0, 0, i64::MAX);
+                self.ends.asked.remove(&place);
                 self.broken.push(place);
             } else if freshness.is_unproven(now) {
                 match self.ends.asked.get(&place) {

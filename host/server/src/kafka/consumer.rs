@@ -551,8 +551,8 @@ fn is_outdated(clients: &Clients, worker: u32) -> bool {
     let seat = clients.seat(worker);
     let mut members = group.members.iter();
     members.any(|member| {
-        let is_known =
-            member.address.as_ref() == Some(address) && member.scope.as_deref() == scope::own();
+        let is_here = !scope::is_loopback(address) || member.scope.as_deref() == scope::own();
+        let is_known = member.address.as_ref() == Some(address) && is_here;
         member.seat == seat && !is_known
     })
 }

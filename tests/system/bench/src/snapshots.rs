@@ -69,7 +69,7 @@ fn main() -> Result<()> {
         }
     }
     println!(
-        "\nthe stream before that, {} events, as fast as it goes\n",
+        "\nthe stream before that, up to {} events, as fast as it goes\n",
         stream.written
     );
     millstream_bench::print_head();
@@ -98,7 +98,7 @@ fn run(stream: &mut Stream, arguments: &Arguments, round: u32, kept: Kept) -> Re
     std::thread::sleep(Duration::from_secs(arguments.seconds));
     let cpu = cpu_seconds(server.child.id())? - cpu;
     let commits = look(&server)?.since(&before);
-    writer.end()?;
+    stream.written += writer.end()?;
     server.end()?;
     let Metrics {
         commit_seconds,
