@@ -487,7 +487,7 @@ pub fn lose_what_a_start_asks_for(example: Example) {
     let mut stage = Stage::full(example, kafka);
     proxy.on_nth(proxy::DESCRIBE_CONFIGS, 1, When::Before, || Then::Drop);
     let mut life = stage.spawn("a", "200ms");
-    life.wait_line("the topics can't be looked at", READY);
+    life.wait_line("the cluster can't be looked at", READY);
     life.wait_ready(READY);
     stage.wait_done(&[&life]);
     stage.judge(&[&life]);
