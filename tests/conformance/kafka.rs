@@ -19,6 +19,10 @@ const PROPERTIES: [&str; 5] = [
     "log.cleaner.backoff.ms=100",
 ];
 
+/// On some machines a Kafka that is the only broker doesn't send, once it is up again, the markers of what was decided before it was killed:
+/// four times of four on one, never on others. Why isn't known yet; see docs/evidence.md.
+const UNSURE: &[&str] = &["markers-and-restart"];
+
 #[test]
 fn a_real_kafka_answers_so() {
     let markers = Markers::listen();
@@ -28,7 +32,7 @@ fn a_real_kafka_answers_so() {
         ..Options::default()
     }));
     markers.forward_to(&kafka.direct());
-    check(|| {
+    check(UNSURE, || {
         let (broker, between) = (Rc::clone(&kafka), markers.clone());
         let restart = move || {
             broker.kill();
