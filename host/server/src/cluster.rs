@@ -310,9 +310,6 @@ pub trait Reader {
     /// The last stable offset: what is committed before it can be read, and no cleaner has been past it.
     fn stable_end(&self, topic: &str, partition: u32) -> Result<i64, String>;
 
-    /// How many partitions a topic has by now.
-    fn partitions(&self, topic: &str) -> Result<u32, String>;
-
     /// What tells a topic from others that had its name before; none where it has no such thing.
     fn topic_id(&self, topic: &str) -> Result<Option<u128>, String>;
 

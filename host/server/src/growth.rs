@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use millstream_engine::pipeline::{Kept, Pipeline};
 
-use crate::cluster::{Cluster, Reader};
+use crate::cluster::{Admin as _, AdminError, Cluster};
 
 /// How late it is noticed; as late as for sources.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ impl Growth {
     ///
     /// # Errors
     ///
-    /// Why there can't be a reader or a thread.
+    /// Why there can't be a thread.
     pub fn start(
         cluster: &impl Cluster,
         pipeline: &Pipeline,
@@ -51,9 +51,9 @@ impl Growth {
         let tables: Vec<Table> = tables.collect();
         let mut thread = None;
         if !tables.is_empty() {
-            let (reader, stop) = (cluster.reader()?, Arc::clone(&stop));
+            let (cluster, stop) = (cluster.clone(), Arc::clone(&stop));
             let started = std::thread::Builder::new().name("growth".into());
-            let started = started.spawn(move || watch(&reader, &tables, &stop));
+            let started = started.spawn(move || watch(&cluster, &tables, &stop));
             thread = Some(started.map_err(|why| format!("a thread: {why}"))?);
         }
         Ok(Self { stop, thread })
@@ -100,21 +100,29 @@ impl Table {
 }
 
 /// Returns words once one has grown.
-fn watch(reader: &impl Reader, tables: &[Table], stop: &AtomicBool) -> Option<String> {
+fn watch(cluster: &impl Cluster, tables: &[Table], stop: &AtomicBool) -> Option<String> {
     let mut due = Instant::now() + LOOK_INTERVAL;
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(PAUSE);
         if Instant::now() < due {
             continue;
         }
-        for table in tables {
-            match reader.partitions(&table.topic) {
-                Ok(now) if now > table.partitions => return Some(table.grown_to(now)),
-                Ok(_) => {}
-                Err(why) => tracing::debug!("the partitions of a table are not known: {why}"),
-            }
+        match look(cluster, tables) {
+            Ok(None) => {}
+            Ok(grown) => return grown,
+            Err(why) => tracing::debug!("the partitions of tables are not known: {why}"),
         }
         due = Instant::now() + LOOK_INTERVAL;
     }
     None
+}
+
+/// The client is made for the question: between two of them it would do nothing.
+fn look(cluster: &impl Cluster, tables: &[Table]) -> Result<Option<String>, AdminError> {
+    let names = tables.iter().map(|table| table.topic.as_str());
+    let facts = cluster.admin()?.topics(names)?;
+    Ok(tables.iter().find_map(|table| {
+        let now = facts.get(&table.topic)?.partitions;
+        (now > table.partitions).then(|| table.grown_to(now))
+    }))
 }

@@ -302,16 +302,11 @@ impl Round<'_> {
         };
         match kind(point) {
             "drain" => self.fleet.drain(victim),
-            // Who comes takes from the others; who goes leaves to them what they have copies of.
-            "standby" if point == "standby-claimed" && !others().is_empty() => {
-                let others = others();
-                if let Some(other) = self.one_of(&others) {
-                    self.fleet.drain(other);
-                }
-            }
             "assigned" | "revoked" | "restore" | "standby" => {
-                if self.fleet.away().is_empty() {
-                    let others = others();
+                let others = others();
+                // Who comes takes from the others; who goes leaves to them what they have copies of.
+                let leaves = point == "standby-claimed" && !others.is_empty();
+                if leaves || self.fleet.away().is_empty() {
                     if let Some(other) = self.one_of(&others) {
                         self.fleet.drain(other);
                     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millstream_broker::{Error, Isolation, Spec};
 
-use super::{FETCH_BYTES, PARTITIONS, Shared};
+use super::{FETCH_BYTES, Shared};
 use crate::cluster::{self, Read, ReadPlace};
 
 #[derive(Debug)]
@@ -59,10 +59,6 @@ impl cluster::Reader for Reader {
             .shared
             .ask(|broker| broker.list_offset((topic, partition), end));
         asked.map_err(|error: Error| format!("{topic} partition {partition}: {error}"))
-    }
-
-    fn partitions(&self, _: &str) -> Result<u32, String> {
-        Ok(PARTITIONS)
     }
 
     fn topic_id(&self, _: &str) -> Result<Option<u128>, String> {

@@ -30,21 +30,18 @@ impl NativeConsumer {
     ///
     /// Returns whether somebody answered.
     pub fn refresh(&self, topic: &str) -> bool {
-        self.partitions(topic).is_some()
-    }
-
-    /// How many partitions the topic has now: 0 where it doesn't exist, none where nobody answers in time.
-    pub fn partitions(&self, topic: &str) -> Option<u32> {
-        let name = CString::new(topic).ok()?;
+        let Ok(name) = CString::new(topic) else {
+            return false;
+        };
         // SAFETY: the client is alive; the topic is ours, and given back. What the answer says, the client keeps.
         unsafe {
             let topic = sys::rd_kafka_topic_new(self.as_ptr(), name.as_ptr(), ptr::null_mut());
             if topic.is_null() {
-                return None;
+                return false;
             }
-            let partitions = metadata::partitions(self.as_ptr(), topic, REQUEST_MAX);
+            let known = metadata::knows(self.as_ptr(), topic, REQUEST_MAX);
             sys::rd_kafka_topic_destroy(topic);
-            partitions
+            known.is_some()
         }
     }
 

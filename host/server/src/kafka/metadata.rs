@@ -28,28 +28,6 @@ pub unsafe fn knows(
     }
 }
 
-/// How many partitions a topic has: 0 where the brokers don't know it, none where they don't answer in time.
-///
-/// # Safety
-///
-/// Both are alive, and the topic is the client's.
-pub unsafe fn partitions(
-    native: *mut sys::rd_kafka_t,
-    topic: *mut sys::rd_kafka_topic_t,
-    timeout: Duration,
-) -> Option<u32> {
-    // SAFETY: the caller vouches for client and topic; the answer is given back after the look.
-    unsafe {
-        let answer = fetch(native, topic, timeout)?;
-        let count = match (*answer).topic_cnt {
-            1 => (*(*answer).topics).partition_cnt,
-            _ => 0,
-        };
-        sys::rd_kafka_metadata_destroy(answer);
-        u32::try_from(count).ok()
-    }
-}
-
 /// Has a broker of the cluster answer, in twice this time at most. The first question goes to an address that the client was given, whose
 /// connection it drops once it has learnt of the brokers; the second one goes to one of these.
 ///

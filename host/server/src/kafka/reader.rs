@@ -66,11 +66,6 @@ impl cluster::Reader for Reader {
         })
     }
 
-    fn partitions(&self, topic: &str) -> Result<u32, String> {
-        let partitions = self.uncommitted.partitions(topic);
-        partitions.ok_or_else(|| format!("topic {topic}: no answer"))
-    }
-
     fn topic_id(&self, topic: &str) -> Result<Option<u128>, String> {
         self.uncommitted.topic_id(topic)
     }

@@ -343,10 +343,6 @@ impl Reader for Log {
         Ok(self.end)
     }
 
-    fn partitions(&self, _: &str) -> Result<u32, String> {
-        Ok(1)
-    }
-
     fn topic_id(&self, _: &str) -> Result<Option<u128>, String> {
         Ok(self.topic)
     }
