@@ -5,6 +5,11 @@
 //! told of each other. Here that is the proxy's. It takes what is held back out of the request, and answers in the leader's name that it
 //! timed out; the coordinator then asks for it again, as it would ask a slow leader. Everything else passes as it is.
 //!
+//! Who asks before the broker listens is kept waiting until it does, and then turned away. Where Kafka 4.3.1 runs alone and comes back, its
+//! coordinator asks for markers earlier than that; and once the session of the broker's last life ends, no partition has a leader for a
+//! moment. What the coordinator, refused, would ask for again just then, it takes for deleted, and the transaction for complete: its markers
+//! are never written.
+//!
 //! Invariant: whoever finds a producer's markers held back ([`Markers::hold_back`]) finds its other ones written.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +18,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::PAUSE;
 use super::codec::{Fields, Form, Request};
@@ -28,6 +34,9 @@ const FRAME_BYTES_MAX: usize = 1 << 20;
 
 /// Past this, a new connection is closed at once. A broker has a handful to itself.
 const CONNECTIONS_MAX: usize = 64;
+
+/// For so long a broker that was started again may take no connections.
+const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// A topic's name and a partition of it.
 type Place = (String, u32);
@@ -153,7 +162,7 @@ impl Markers {
             let state = self.state();
             (state.broker.clone(), state.lives)
         };
-        let mut broker = TcpStream::connect(address.ok_or(io::ErrorKind::NotConnected)?)?;
+        let mut broker = self.reach(&address.ok_or(io::ErrorKind::NotConnected)?, life)?;
         client.set_nodelay(true)?;
         broker.set_nodelay(true)?;
         loop {
@@ -165,6 +174,20 @@ impl Markers {
             };
             send(&mut client, &answer)?;
         }
+    }
+
+    /// A connection to the broker; an error, once it listens or goes down again, where it didn't listen at first.
+    fn reach(&self, address: &str, life: u32) -> io::Result<TcpStream> {
+        let began = Instant::now();
+        let reached = TcpStream::connect(address);
+        while reached.is_err()
+            && TcpStream::connect(address).is_err()
+            && began.elapsed() < BACK_WITHIN
+            && self.state().lives == life
+        {
+            thread::sleep(PAUSE);
+        }
+        reached
     }
 
     /// Forwards the markers that are not held back, and answers for all. `life` is the broker's that asked.
