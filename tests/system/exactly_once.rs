@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use rig::kafka::Kafka;
 use rig::millstream;
-use rig::proxy;
+use rig::proxy::{self, Then, When};
 
 use crate::stage::{
-    DONE, Example, PARTITIONS, Place, READY, Stage, asked, committed, doubt_a_commit, epochs,
-    events, lose_answers, lose_what_a_start_asks_for, wait,
+    DONE, Example, PARTITIONS, Place, READY, Stage, asked, behind_proxy, committed, doubt_a_commit,
+    epochs, events, lose_answers, lose_what_a_start_asks_for, wait,
 };
 
 const EXAMPLE: Example = Example::Users;
@@ -206,4 +206,39 @@ fn exactly_once_over_a_restart_that_moves_nothing_and_a_drain_that_moves_all() {
 #[test]
 fn exactly_once_when_a_start_is_not_answered() {
     lose_what_a_start_asks_for(EXAMPLE);
+}
+
+/// A client of Kafka waits for long for an answer to what was lost. The epochs don't: another producer is made.
+#[test]
+fn exactly_once_when_a_producers_start_is_lost() {
+    let (kafka, proxy) = behind_proxy();
+    proxy.on_nth(proxy::INIT_PRODUCER_ID, 1, When::Before, || Then::Drop);
+    let mut stage = Stage::full(EXAMPLE, kafka);
+    let mut life = stage.spawn("a", "200ms");
+    life.wait_line("initialising the producer: ", READY);
+    life.wait_ready(READY);
+    stage.wait_done(&[&life]);
+    stage.judge(&[&life]);
+}
+
+/// A request to join that the broker sees only when its process is dead and back takes the seat, for nobody. Whoever is back finds that the
+/// group knows nobody else in it, and joins again.
+#[test]
+fn exactly_once_when_a_dead_process_asks_to_join() {
+    let (kafka, proxy) = behind_proxy();
+    let mut stage = Stage::fed(EXAMPLE, kafka);
+    let (held, is_held) = std::sync::mpsc::channel();
+    proxy.on_nth(proxy::JOIN_GROUP, 1, When::Before, move || {
+        let _ = held.send(());
+        Then::Hold(Duration::from_secs(6))
+    });
+    let mut dead = stage.spawn("a", "200ms");
+    is_held.recv_timeout(READY).expect("it asks to join");
+    dead.kill();
+    let mut life = stage.spawn("a", "200ms");
+    life.wait_line("fenced by our own requests to join", READY);
+    life.wait_ready(READY);
+    stage.wait_done(&[&life]);
+    stage.judge(&[&life]);
+    assert_eq!(proxy.pending(), 0, "what was held came");
 }

@@ -268,6 +268,13 @@ impl Fleet {
         life.is_some_and(|life| life.end == End::Itself)
     }
 
+    /// Whether somebody else is there who has committed since it began.
+    pub fn is_another_at_work(&self, number: usize) -> bool {
+        let others = self.slots.iter().enumerate();
+        let mut others = others.filter(|(other, _)| *other != number);
+        others.any(|(_, slot)| slot.is_at_work())
+    }
+
     /// Whether its next life is to begin by itself.
     pub fn is_due(&self, number: usize) -> bool {
         self.slots[number].due.is_some()

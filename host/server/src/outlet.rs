@@ -18,6 +18,12 @@ use crate::fault;
 use crate::insist::{Stopping, insist};
 use crate::topics::Topics;
 
+/// How often a producer is asked whether it is initialised until another is made in its place, first and at most, and how long it is
+/// waited for each time.
+const TRIES_FIRST: u32 = 10;
+const TRIES_MOST: u32 = 40;
+const TRY: Duration = Duration::from_millis(500);
+
 /// Everything that a worker's producer is made of.
 #[derive(Clone, Debug)]
 pub struct Outlet<C> {
@@ -84,14 +90,18 @@ impl<C: Cluster> Outlet<C> {
     }
 
     /// A producer in its seat. Tries until there is one; `between` is called now and then meanwhile. The seat's last producer must be
-    /// gone: it might still send what it was asked to.
+    /// gone: it might still send what it was asked to. One whose request was lost waits for its answer for long, and is made anew, with
+    /// ever more time.
     pub fn open(&self, stop: &AtomicBool, between: &dyn Fn()) -> Result<C::Producer, OpenError> {
+        let mut tries = TRIES_FIRST;
         let opened = insist(stop, "initialising the producer", between, || {
             let seat = self.cluster.seat(self.worker);
             let producer = self
                 .cluster
                 .producer(&seat, &self.topics, self.record_bytes)?;
-            match self.init(&producer, between) {
+            let initialised = self.init(&producer, tries, between);
+            tries = (tries * 2).min(TRIES_MOST);
+            match initialised {
                 Ok(()) => Ok(Ok(producer)),
                 Err(InitError::Refused(why)) => Ok(Err(why)),
                 Err(InitError::Again(why) | InitError::Ending(why) | InitError::Failed(why)) => {
@@ -102,14 +112,17 @@ impl<C: Cluster> Outlet<C> {
         opened.map_err(OpenError::Refused)
     }
 
-    fn init(&self, producer: &C::Producer, between: &dyn Fn()) -> Result<(), InitError> {
-        const TRIES: u32 = 40;
-        const TRY: Duration = Duration::from_millis(500);
+    fn init(
+        &self,
+        producer: &C::Producer,
+        tries: u32,
+        between: &dyn Fn(),
+    ) -> Result<(), InitError> {
         if self.cluster.guarantee() == Guarantee::AtLeastOnce {
             return Ok(());
         }
         let mut result = Ok(());
-        for _ in 0..TRIES {
+        for _ in 0..tries {
             result = producer.init(TRY);
             match &result {
                 Err(InitError::Again(_) | InitError::Ending(_)) => between(),

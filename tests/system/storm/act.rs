@@ -65,14 +65,14 @@ impl Act {
             0..=34 => Self::KillAtPoints(dice.between(1, 3)),
             35..=42 => Self::KillNow,
             43..=50 => Self::KillInRow(dice.between(3, 10)),
-            51..=56 => Self::Zombie,
-            57..=61 => Self::Broker,
-            62..=66 if brokers > 1 => Self::Coordinator,
-            62..=84 => Self::Meddle(Plan::draw(dice)),
-            85..=86 => Self::Disk("full"),
-            87..=88 => Self::Disk("eio"),
-            89..=94 => Self::Join,
-            95..=97 => Self::Leave,
+            51..=58 => Self::Zombie,
+            59..=64 => Self::Broker,
+            65..=69 if brokers > 1 => Self::Coordinator,
+            65..=85 => Self::Meddle(Plan::draw(dice)),
+            86..=87 => Self::Disk("full"),
+            88..=89 => Self::Disk("eio"),
+            90..=95 => Self::Join,
+            96..=97 => Self::Leave,
             _ => Self::Drain,
         }
     }
@@ -99,6 +99,10 @@ impl Round<'_> {
                 }
             }
             Act::Zombie => {
+                if self.fleet.running().len() < 2 {
+                    self.join(Vec::new());
+                    self.fleet.wait_progress();
+                }
                 if let Some(victim) = self.one_of(&self.fleet.running()) {
                     self.freeze(victim);
                 }
@@ -196,8 +200,14 @@ impl Round<'_> {
         let session = u64::try_from(SESSION.as_millis()).expect("seconds");
         let more = self.dice.between(1_000, 5_000);
         self.fleet.pass(session + more);
+        // Who froze alone finds its partitions as they were.
+        let has_successor = self.fleet.is_another_at_work(victim);
         self.fleet.thaw(victim);
-        self.tally.zombies += 1;
+        if has_successor {
+            self.tally.zombies += 1;
+        } else {
+            self.tally.frozen_alone += 1;
+        }
     }
 
     fn crash(&mut self, node: u16) {

@@ -35,18 +35,18 @@ impl Plan {
             dice.between(1, last)
         };
         let (api_key, name) = MEDDLED[usize::try_from(place).expect("it is below nine")];
-        let joins = matches!(api_key, HEARTBEAT | JOIN_GROUP | FETCH);
+        let may_be_late = !matches!(api_key, HEARTBEAT | JOIN_GROUP | FETCH);
         let millis =
             |dice: &mut Dice, first, last| Duration::from_millis(dice.between(first, last));
         let (when, then) = match dice.between(0, 6) {
-            0 => (When::Before, Then::Hold(millis(dice, 50, 3000))),
+            // Held until its process is dead and back, a request to join takes the seat, for nobody.
+            0 if api_key != JOIN_GROUP => (When::Before, Then::Hold(millis(dice, 50, 3000))),
             1 => (When::Answered, Then::Hold(millis(dice, 50, 3000))),
             2 => (When::Before, Then::Drop),
             3 => (When::Answered, Then::Drop),
             4 => (When::Answered, Then::Cut),
-            // A late request to join would take the seat, for nobody.
-            _ if joins => (When::Before, Then::Cut),
-            _ => (When::Before, Then::Late(millis(dice, 50, 2500))),
+            _ if may_be_late => (When::Before, Then::Late(millis(dice, 50, 2500))),
+            _ => (When::Before, Then::Cut),
         };
         // Each that is lost costs whoever waits for it a time-out.
         let most = match then {

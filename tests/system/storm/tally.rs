@@ -11,7 +11,9 @@ pub struct Tally {
     pub records: u64,
     /// At moments that were drawn.
     pub kills: u64,
+    /// With a successor.
     pub zombies: u64,
+    pub frozen_alone: u64,
     /// The only one, one of three, and one of three for what it coordinated.
     pub only_broker: u64,
     pub one_of_three: u64,
@@ -52,6 +54,7 @@ impl Tally {
             line(&format!("SIGKILL at {point}"), *count);
         }
         line("zombies", self.zombies);
+        line("frozen, with nobody to take over", self.frozen_alone);
         line("kills of the only broker", self.only_broker);
         line("kills of one of three brokers", self.one_of_three);
         line("kills of a coordinator among three", self.coordinators);

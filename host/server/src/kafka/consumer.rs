@@ -17,8 +17,8 @@ use super::client::{Clients, SESSION};
 use super::native::{
     ErrorRef, GroupMetadata, NativeConsumer, Noted, Polled, RecordRef, TopicHandle, list,
 };
-use crate::cluster::{Cluster as _, Committed, ConsumeError, Consumed, Group, Member, Rebalance};
-use crate::scope;
+use super::seat;
+use crate::cluster::{Cluster as _, Committed, ConsumeError, Consumed, Member, Rebalance};
 
 /// Offsets to commit, and who we are in the group.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Commit {
     pub group: GroupMetadata,
 }
 
-/// How long after a session has timed out here a fencing may be by our own requests.
+/// How long after a session has timed out here a fencing may be by our own requests, and after a start by those of the seat's last life.
 const OWN_FENCING: Duration = Duration::from_secs(120);
 
 /// How long the group's offer is waited for before another client looks whether the group has settled without this one, and how often.
@@ -85,6 +85,8 @@ pub struct GroupConsumer {
     abandoned: Cell<bool>,
     /// When the session was seen to have timed out, unless the client was renewed for it.
     lost: Cell<Option<Instant>>,
+    /// When this life began, unless the client was renewed on account of the last one.
+    began: Cell<Option<Instant>>,
     standing: Cell<Standing>,
     looks: Cell<Looks>,
     /// The client was replaced while something was held, or offered: the worker has still to be told that that is lost.
@@ -98,7 +100,7 @@ pub struct GroupConsumer {
 impl GroupConsumer {
     /// Joins the group in the seat of a worker.
     pub fn join(clients: &Clients, worker: u32, topics: &[String]) -> Result<Self, String> {
-        let is_outdated = is_outdated(clients, worker);
+        let is_outdated = seat::is_outdated(clients, worker);
         let now = Instant::now();
         let mut member = Self {
             native: RefCell::new(subscribed(clients, worker, topics)?),
@@ -108,6 +110,7 @@ impl GroupConsumer {
             seen: Vec::new(),
             abandoned: Cell::new(false),
             lost: Cell::new(None),
+            began: Cell::new(Some(now)),
             standing: Cell::new(Standing::Outside { since: now }),
             looks: Cell::new(Looks {
                 due: now + OFFER_MAX,
@@ -154,26 +157,31 @@ impl GroupConsumer {
 
     /// Whether the group took us for an impostor of ourselves. After a session has timed out, or while a join is not answered, librdkafka
     /// asks to join again and again; brokers that were away, or stood still, answer all of it once they are back, and each answer fences
-    /// the one before.
+    /// the one before. A request of the seat's last life may be as late.
     fn is_fenced_by_itself(&self) -> bool {
-        let recent = |lost: Instant| lost.elapsed() < OWN_FENCING;
+        if self.native().fatal_error() != Some(Code::FencedInstanceId) {
+            return false;
+        }
+        let recent = |since: Instant| since.elapsed() < OWN_FENCING;
         let is_waiting = match self.standing.get() {
             Standing::Outside { since } => since.elapsed() > SESSION,
             Standing::Offered | Standing::Holding => false,
         };
-        self.native().fatal_error() == Some(Code::FencedInstanceId)
-            && (is_waiting || self.lost.get().is_some_and(recent))
+        is_waiting || self.lost.get().is_some_and(recent) || {
+            self.began.get().is_some_and(recent) && seat::is_ours(&self.clients, self.worker)
+        }
     }
 
     /// Makes another client where this one was fenced by itself: once for each session that timed out, and for each join that was not
-    /// answered for as long. Should the seat be another process's after all, it is that one which is fenced now, and it ends: its session
-    /// has not timed out.
+    /// answered for as long, and once for the seat's last life. Should the seat be another process's after all, it is that one which is
+    /// fenced now, and it ends: its session has not timed out.
     fn renew(&self) {
         if !self.is_fenced_by_itself() {
             return;
         }
         tracing::warn!(target: "millstream::kafka", "fenced by our own requests to join: joining with a new client");
         self.lost.set(None);
+        self.began.set(None);
         self.replace();
     }
 
@@ -537,24 +545,6 @@ fn close(native: NativeConsumer) {
 fn subscribe(native: &NativeConsumer, topics: &[String]) -> Result<(), String> {
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
     native.subscribe(&names).map_err(|code| code.to_string())
-}
-
-/// Whether the seat's last life is in the group still, and told it another address than this one has.
-fn is_outdated(clients: &Clients, worker: u32) -> bool {
-    let Some(address) = &clients.address else {
-        return false;
-    };
-    let group = clients.group().unwrap_or_else(|why| {
-        tracing::warn!(target: "millstream::kafka", "the group's members can't be listed: {why}");
-        Group::default()
-    });
-    let seat = clients.seat(worker);
-    let mut members = group.members.iter();
-    members.any(|member| {
-        let is_here = !scope::is_loopback(address) || member.scope.as_deref() == scope::own();
-        let is_known = member.address.as_ref() == Some(address) && is_here;
-        member.seat == seat && !is_known
-    })
 }
 
 fn number(partition: i32) -> u32 {

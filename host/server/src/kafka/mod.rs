@@ -20,6 +20,7 @@ mod native;
 mod producer;
 mod reader;
 mod remains;
+mod seat;
 #[expect(unsafe_code, reason = "takes over a C library's error objects")]
 mod verdict;
 
