@@ -51,7 +51,7 @@ pub enum Act {
     Broker,
     /// The broker that leads what coordinates the group, or a worker's transactions.
     Coordinator,
-    Meddle(Plan),
+    Meddle([Plan; 2]),
     /// A process whose snapshots can't be written.
     Disk(&'static str),
     Join,
@@ -68,7 +68,7 @@ impl Act {
             51..=58 => Self::Zombie,
             59..=64 => Self::Broker,
             65..=69 if brokers > 1 => Self::Coordinator,
-            65..=85 => Self::Meddle(Plan::draw(dice)),
+            65..=85 => Self::Meddle([Plan::draw(dice), Plan::draw(dice)]),
             86..=87 => Self::Disk("full"),
             88..=89 => Self::Disk("eio"),
             90..=95 => Self::Join,
@@ -112,7 +112,7 @@ impl Round<'_> {
                 self.crash(u16::try_from(node).expect("it was a u16"));
             }
             Act::Coordinator => self.fail_over(),
-            Act::Meddle(plan) => self.meddler.add(plan),
+            Act::Meddle(plans) => plans.into_iter().for_each(|plan| self.meddler.add(plan)),
             Act::Disk(kind) => {
                 let after = self.dice.between(1, 12);
                 let faults = vec![("MILLSTREAM_FAULT_DISK", format!("{kind}:{after}"))];

@@ -174,15 +174,16 @@ impl GroupConsumer {
 
     /// Makes another client where this one was fenced by itself: once for each session that timed out, and for each join that was not
     /// answered for as long, and once for the seat's last life. Should the seat be another process's after all, it is that one which is
-    /// fenced now, and it ends: its session has not timed out.
-    fn renew(&self) {
+    /// fenced now, and it ends: its session has not timed out. Returns whether it did.
+    fn renew(&self) -> bool {
         if !self.is_fenced_by_itself() {
-            return;
+            return false;
         }
         tracing::warn!(target: "millstream::kafka", "fenced by our own requests to join: joining with a new client");
         self.lost.set(None);
         self.began.set(None);
         self.replace();
+        true
     }
 
     /// The worker is told that what the old client held, or was offered, is lost.
@@ -312,8 +313,7 @@ impl Member for GroupConsumer {
                 }
             }
         });
-        if matches!(result, Err(ConsumeError::Fenced(_))) && self.is_fenced_by_itself() {
-            self.renew();
+        if matches!(result, Err(ConsumeError::Fenced(_))) && self.renew() {
             self.seen.clear();
             return Ok(count);
         }
