@@ -27,9 +27,12 @@ pub struct Arguments {
     /// Those whose nets need neither server nor Kafka.
     #[arg(long)]
     engine: bool,
+    /// The others: an hour and a half of processes and Kafka, alone on the machine.
+    #[arg(long, conflicts_with = "engine")]
+    server: bool,
     /// Of each kind of net that needs no server the first bug that names it, with that net alone: shows in a minute or two that all of
     /// this works.
-    #[arg(long, conflicts_with = "only")]
+    #[arg(long, conflicts_with_all = ["only", "server"])]
     short: bool,
 }
 
@@ -79,7 +82,8 @@ fn chosen(all: Vec<Bug>, arguments: &Arguments) -> Vec<Bug> {
     };
     let meant = all.into_iter().filter(meant);
     let meant = meant.filter_map(|mut bug| {
-        if arguments.engine && bug.nets.iter().any(Net::needs_server) {
+        let needs_server = bug.nets.iter().any(Net::needs_server);
+        if arguments.engine && needs_server || arguments.server && !needs_server {
             return None;
         }
         if arguments.short {
@@ -184,6 +188,7 @@ mod tests {
         let arguments = Arguments {
             only: Vec::new(),
             engine: false,
+            server: false,
             short: true,
         };
         let bugs = chosen(Bug::all(&crate::root().unwrap()).unwrap(), &arguments);
