@@ -14,8 +14,10 @@ use rig::millstream::{self, Millstream};
 use crate::dice::Dice;
 use crate::fleet::{Fleet, SESSION};
 use crate::stage::{
-    Example, PARTITIONS, Place, READY, Stage, asked, epochs, keep_uncommitted, number, wait,
+    Build, Example, PARTITIONS, Place, READY, Stage, asked, epochs, keep_uncommitted, number, told,
+    wait,
 };
+use crate::storm::points;
 use crate::timings::Timings;
 
 const INTERVAL: &str = "200ms";
@@ -24,6 +26,9 @@ const FAILED_OVER: &str =
     "from the kill of a process that stays dead to a commit of its last partition by others";
 /// A copy of the largest state that anybody runs this with, from its changelog.
 const COPIED_WITHIN: Duration = Duration::from_secs(15);
+/// Of the death of a process: a session, and some time. Where nobody ends what the dead one left open, its offsets can't be read before the
+/// time-out of its transaction, 60 s.
+const SUCCEEDED_WITHIN: Duration = Duration::from_secs(45);
 const BROKER_BACK: &str =
     "from the broker's being back to the next committed epoch of every process";
 const BROKER_GONE: &str = "from a broker's crash to the next committed epoch of every process";
@@ -164,6 +169,34 @@ fn takeovers(standby: u32) {
     println!("takeovers of half of 4 partitions, standby = {standby}");
     killed.print(FAILED_OVER);
     drained.print("from the beginning of a drain to a commit of its last partition by others");
+    finish(&mut stage, &[stays]);
+}
+
+/// It dies when its offsets are in the transaction, and the end isn't asked for yet.
+#[test]
+fn chaos_of_a_death_within_a_commit() {
+    let mut stage = stage(Example::Orders, Kafka::start());
+    stage.build = Build::Faulty;
+    let mut stays = start(&mut stage, "a");
+    stays.wait_ready(READY);
+    let doom = vec![points::doom(("epoch-offsets-added".to_owned(), 20))];
+    let mut goes = stage.spawn_with("b", INTERVAL, &doom);
+    let address = goes.http_address();
+    let mut lost = BTreeMap::new();
+    wait("the death of b", READY, || {
+        if let Some(told) = told(address)
+            && !told.held.is_empty()
+        {
+            lost = told.held;
+        }
+        goes.exited().is_some()
+    });
+    let began = Instant::now();
+    assert!(!lost.is_empty(), "b held nothing when it died");
+    wait_committed(&stays, lost.into_keys());
+    let took = began.elapsed();
+    println!("taken over {took:.2?} after b's death");
+    assert!(took < SUCCEEDED_WITHIN, "it took {took:?}");
     finish(&mut stage, &[stays]);
 }
 
