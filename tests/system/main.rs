@@ -15,6 +15,7 @@ mod embedded;
 mod exactly_once;
 mod fleet;
 mod graphs;
+mod limits;
 mod lookups;
 mod openapi;
 mod passthrough;

@@ -8,7 +8,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Outside, PluginFile, Problem, Problems, Unsound};
 use crate::kafka::{Clients, Properties};
-use crate::wasm::{Grants, LoadError, Needs, Plugin, Runtime, StepPlugin};
+use crate::plugin_limits::size;
+use crate::wasm::{
+    Grants, LoadError, LogBudget, Needs, Plugin, Runtime, StepPlugin, Wiring, hexadecimal,
+};
 
 /// Everything that a pipeline file names, ready to run.
 ///
@@ -58,7 +61,7 @@ fn plugins(
     problems: &mut Vec<Problem>,
 ) -> Vec<Option<Plugin>> {
     let load = |file: &PluginFile| {
-        let loaded = runtime.load(&file.path);
+        let loaded = runtime.load(&file.path, file.sha256.as_ref(), file.limits);
         loaded
             .map_err(|error| problems.push(load_problem(outside, &file.name, &error)))
             .ok()
@@ -75,7 +78,7 @@ fn all_steps(config: &Config, runtime: &Runtime, problems: &mut Vec<Problem>) ->
             continue;
         };
         let name = &config.outside.plugins[settings.plugin].name;
-        let (description, needs) = match ask(plugin, step, &settings.config, &revision) {
+        let answers = match ask(plugin, step, &settings.config, &revision) {
             Ok(answers) => answers,
             Err(why) => {
                 let why = format!("plugin \"{name}\" {why}");
@@ -83,6 +86,12 @@ fn all_steps(config: &Config, runtime: &Runtime, problems: &mut Vec<Problem>) ->
                 continue;
             }
         };
+        let Answers {
+            description,
+            needs,
+            memory,
+        } = answers;
+        problems.extend(above_mark(config, name, &step.name, (plugin, memory)));
         problems.extend(unmet_needs(config, step, &needs));
         problems.extend(unfit_ports(config, &step.name, &needs));
         problems.extend(unknown_ports(config, &step.name, &needs));
@@ -96,6 +105,7 @@ fn all_steps(config: &Config, runtime: &Runtime, problems: &mut Vec<Problem>) ->
         warn_of_unasked(config, &step.name, "state", (&step.state, &needs.state));
         steps.push(StepPlugin {
             name: step.name.clone(),
+            plugin_name: name.clone(),
             plugin: plugin.clone(),
             description,
             config: settings.config.clone(),
@@ -115,29 +125,59 @@ fn revision(config: &Config, plugins: &[Option<Plugin>]) -> Arc<str> {
     for plugin in plugins.iter().flatten() {
         digest.update(plugin.digest());
     }
-    let bytes = digest.finalize().into_iter().take(BYTES);
-    bytes
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>()
-        .into()
+    hexadecimal(&digest.finalize()[..BYTES]).into()
 }
 
-/// Who a plugin is, and what it needs under a step's configuration.
-fn ask(
-    plugin: &Plugin,
-    step: &Step,
-    config: &str,
-    revision: &Arc<str>,
-) -> Result<(String, Needs), String> {
-    let grants = Grants::new((&step.lookups, &step.state), None);
-    let configured = plugin.instantiate(&step.name, config, revision, grants);
+/// What a plugin says under a step's configuration, and what it takes by then.
+struct Answers {
+    description: String,
+    needs: Needs,
+    /// In bytes.
+    memory: usize,
+}
+
+fn ask(plugin: &Plugin, step: &Step, config: &str, revision: &Arc<str>) -> Result<Answers, String> {
+    let log = LogBudget::new(&step.name, plugin.limits().log_lines);
+    let wiring = Wiring {
+        step: &step.name,
+        config,
+        revision,
+        grants: Grants::new((&step.lookups, &step.state), None),
+        log: &Arc::new(log),
+    };
+    let configured = plugin.instantiate(wiring);
     let (mut instance, needs) =
         configured.map_err(|why| format!("refuses its configuration: {why}"))?;
     let description = instance
         .describe()
         .map_err(|why| format!("can't say what it is: {why}"))?;
     tracing::info!(step = step.name, "plugin {description}");
-    Ok((description, needs))
+    Ok(Answers {
+        description,
+        needs,
+        memory: instance.memory(),
+    })
+}
+
+/// An instance that is above its mark before its first batch would be replaced after each.
+fn above_mark(
+    config: &Config,
+    name: &str,
+    step: &str,
+    (plugin, memory): (&Plugin, usize),
+) -> Option<Problem> {
+    let mark = plugin.limits().memory_mark;
+    (memory > mark).then(|| {
+        let message = format!(
+            "configured for step \"{step}\", the plugin has {} of memory already: each batch would take a new instance",
+            size(memory)
+        );
+        let problem = config.problem(&["plugins", name, "limits", "memory-mark"], message);
+        problem.with_hint(format!(
+            "more than its mark of {} is needed, and `memory` above that",
+            size(mark)
+        ))
+    })
 }
 
 /// Ports that no plugin may have.
@@ -164,6 +204,11 @@ fn load_problem(outside: &Outside, plugin: &str, error: &LoadError) -> Problem {
         LoadError::Read { .. } => problem.with_hint(
             "build the plugin, or mend the path (it starts at the pipeline file's folder)",
         ),
+        LoadError::OtherDigest { found, .. } => outside
+            .problem(&["plugins", plugin, "sha256"], error.to_string())
+            .with_hint(format!(
+                "if it is meant to be this file, write sha256 = \"{found}\""
+            )),
         LoadError::NotAPlugin { .. } | LoadError::Compile { .. } => problem,
     }
 }

@@ -9,6 +9,8 @@ use millstream_engine::tally::Tally;
 use millstream_engine::task::TopicPartition;
 use millstream_engine::task::failure::Stopped;
 
+use crate::plugin_limits::{Hits, PluginLimits};
+
 #[derive(Clone, Debug)]
 pub struct WorkerStatus {
     pub phase: Phase,
@@ -46,7 +48,17 @@ pub struct StepMeter {
     pub bytes_out: u64,
     /// Of the living instance, in bytes.
     pub memory: u64,
-    pub memory_limit: u64,
+    /// Of all calls the longest, and what the largest answers had.
+    pub longest: Duration,
+    pub most_records: u64,
+    pub most_bytes: u64,
+    /// Instances that were replaced for their memory.
+    pub replaced: u64,
+    /// Lines of the plugin in the log, and those beyond what it may write.
+    pub log_lines: u64,
+    pub log_lines_left_out: u64,
+    pub limits: PluginLimits,
+    pub hits: Hits,
 }
 
 /// How long commits took that succeeded.

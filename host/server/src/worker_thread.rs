@@ -239,6 +239,7 @@ impl<C: Cluster> Loop<C> {
             folded.map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;
         }
         self.running.failures.turn();
+        self.running.steps.turn();
         let steps = self.running.steps.meters();
         self.reporter.publish(&self.engine, &self.consumer, steps);
         Ok(())

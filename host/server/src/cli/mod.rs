@@ -21,7 +21,7 @@ use crate::load;
 use crate::supervisor::{Control, Failure};
 use crate::telemetry::{self, LogFormat};
 use crate::topics;
-use crate::wasm::{Runtime, Ticker};
+use crate::wasm::{self, Runtime, Ticker};
 
 const FAILED: u8 = 1;
 const MISCONFIGURED: u8 = 2;
@@ -64,6 +64,9 @@ enum Command {
     /// Delete what a pipeline has left: committed offsets and changelogs in Kafka, snapshots on this host. Shows what there is, and
     /// asks.
     Reset(reset::Arguments),
+    /// Compile what comes on standard input, for the process that streams.
+    #[command(name = wasm::COMPILE, hide = true)]
+    Compile,
     /// Show what is kept on this host.
     #[command(subcommand)]
     State(state::Command),
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Drain(arguments) => finish(drain::main(arguments)),
         Command::Reset(arguments) => finish(reset::main(arguments)),
         Command::State(command) => finish(state::main(command)),
+        Command::Compile => wasm::compile_component(),
     }
 }
 

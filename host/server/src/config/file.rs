@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Overrides;
 use super::kafka::{self, KafkaProperties};
+use super::plugins::Plugin;
 use super::problem::{Findings, Place, Placed};
 use super::value::{Keys, Section, Walk};
 
@@ -46,10 +47,6 @@ const CHECKPOINT: Keys = Keys {
 };
 const SOURCE: Keys = Keys {
     known: &["topics", "start"],
-    planned: &[],
-};
-const PLUGIN: Keys = Keys {
-    known: &["path"],
     planned: &[],
 };
 const STEP: Keys = Keys {
@@ -91,11 +88,6 @@ pub(super) struct Source {
     pub name: Placed<String>,
     pub topics: Vec<Placed<String>>,
     pub start: Start,
-}
-
-pub(super) struct Plugin {
-    pub name: Placed<String>,
-    pub path: Option<String>,
 }
 
 pub(super) struct Step {
@@ -242,21 +234,6 @@ impl Walk<'_, '_> {
             name,
             topics,
             start: start.unwrap_or(Start::Earliest),
-        }
-    }
-
-    fn plugin(&mut self, name: Placed<String>, section: &Section<'_>) -> Plugin {
-        self.check_keys(section, &PLUGIN);
-        let path = self
-            .required(section, "path")
-            .and_then(|entry| self.string(&entry));
-        if let Some(path) = path.as_ref().filter(|path| path.value.is_empty()) {
-            self.findings.problem(&path.place, "names no file");
-        }
-        let path = path.map(|path| path.value);
-        Plugin {
-            name,
-            path: path.filter(|path| !path.is_empty()),
         }
     }
 

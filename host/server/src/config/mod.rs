@@ -1,7 +1,7 @@
 //! The pipeline file: read, checked and resolved in one go, with everything that is wrong in it told at once.
 //!
 //! `text` knows lines and positions, `file` walks the document with the readers of `value` and `json`, `kafka` and `refused` do
-//! the client properties, `resolve`, `maps` and `streams` join the names, `problem` says what is wrong. Nothing here connects to Kafka or opens a plugin: what they find out later comes
+//! the client properties, `plugins` the tables of plugins, `resolve`, `maps` and `streams` join the names, `problem` says what is wrong. Nothing here connects to Kafka or opens a plugin: what they find out later comes
 //! back to the line it belongs to through [`Config::problem`].
 //!
 //! Invariant: a [`Config`] exists only for a file without problems.
@@ -14,10 +14,13 @@ use millstream_engine::pipeline::{Pipeline, TopicId};
 use sha2::{Digest as _, Sha256};
 use toml::de::DeTable;
 
+use crate::plugin_limits::PluginLimits;
+
 mod file;
 mod json;
 mod kafka;
 mod maps;
+mod plugins;
 mod problem;
 mod refused;
 mod resolve;
@@ -96,6 +99,9 @@ pub struct PluginFile {
     pub name: String,
     /// As written, or joined to the folder of the pipeline file.
     pub path: PathBuf,
+    /// Which bytes the file must have, where that is said.
+    pub sha256: Option<[u8; 32]>,
+    pub limits: PluginLimits,
 }
 
 impl Config {
@@ -161,9 +167,11 @@ pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Config, U
     let file = file::read(document, folder, overrides, &mut findings);
     let resolved = resolve::resolve(&file, &source, &mut findings);
     let problems = findings.into_problems(path);
-    let plugins = resolve::used_plugins(&file).map(|(name, path)| PluginFile {
-        name: name.into(),
+    let plugins = resolve::used_plugins(&file).map(|(plugin, path)| PluginFile {
+        name: plugin.name.value.clone(),
         path: folder.join(path),
+        sha256: plugin.sha256,
+        limits: plugin.limits,
     });
     let outside = Outside {
         plugins: plugins.collect(),

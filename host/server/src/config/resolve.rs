@@ -8,6 +8,7 @@ use millstream_engine::pipeline::{
 
 use super::file::{self, File};
 use super::maps;
+use super::plugins::Plugin;
 use super::problem::{Findings, Place, Placed, Problem, did_you_mean, nearest};
 use super::streams;
 use super::text::SourceText;
@@ -452,15 +453,15 @@ fn warnings(
 }
 
 /// Name and path of the plugins that steps use, in the order of the file; those whose path could be read.
-pub(super) fn used_plugins(file: &File) -> impl Iterator<Item = (&str, &str)> {
-    let used = |plugin: &&file::Plugin| {
+pub(super) fn used_plugins(file: &File) -> impl Iterator<Item = (&Plugin, &str)> {
+    let used = |plugin: &&Plugin| {
         let uses = |name: &Placed<String>| name.value == plugin.name.value;
         file.steps
             .iter()
             .any(|step| step.plugin.as_ref().is_some_and(uses))
     };
     let plugins = file.plugins.iter().filter(used);
-    plugins.filter_map(|plugin| Some((plugin.name.value.as_str(), plugin.path.as_deref()?)))
+    plugins.filter_map(|plugin| Some((plugin, plugin.path.as_deref()?)))
 }
 
 /// The steps' plugins, as indices in [`used_plugins`], and configurations, in the order in which the steps run.
@@ -468,7 +469,7 @@ fn step_configs(file: &File, order: &[usize]) -> Option<Vec<(usize, String)>> {
     let steps = order.iter().map(|step| {
         let step = &file.steps[*step];
         let wanted = &step.plugin.as_ref()?.value;
-        let plugin = used_plugins(file).position(|(name, _)| name == wanted)?;
+        let plugin = used_plugins(file).position(|(plugin, _)| plugin.name.value == *wanted)?;
         Some((plugin, step.config.clone()?))
     });
     steps.collect()

@@ -9,6 +9,7 @@ use millstream_engine::pipeline::{
 };
 
 use super::{Config, Overrides, Problem, parse};
+use crate::plugin_limits::PluginLimits;
 
 mod kafka;
 
@@ -151,6 +152,31 @@ fn defaults() {
         From::Source(SourceId(0))
     );
     assert_eq!(config.pipeline.steps, []);
+}
+
+#[test]
+fn limits_of_plugins() {
+    let limits = |text: &str| {
+        let path = "path = \"users.wasm\"";
+        let config = good(&edit(path, &format!("{path}\n{text}")));
+        config.outside.plugins[0].limits
+    };
+    let default = PluginLimits::default();
+    assert_eq!(limits(""), default);
+    let small = PluginLimits {
+        memory: 64 << 20,
+        memory_mark: 48 << 20,
+        ..default
+    };
+    assert_eq!(limits("limits.memory = \"64MiB\""), small);
+    let more = "limits = { time = \"500ms\", log-lines = 7, memory-mark = \"1MiB\" }";
+    let expected = PluginLimits {
+        time: Duration::from_millis(500),
+        log_lines: 7,
+        memory_mark: 1 << 20,
+        ..default
+    };
+    assert_eq!(limits(more), expected);
 }
 
 #[test]

@@ -14,9 +14,8 @@ use super::text::dotted;
 pub(super) const NAME_MAX: usize = 100;
 /// Longest name of a topic: Kafka's own limit.
 pub(super) const TOPIC_MAX: usize = 249;
-const INTERVAL_MIN: Duration = Duration::from_millis(10);
-/// Brokers end transactions after 15 minutes at most (`transaction.max.timeout.ms`), which is three of these.
-const INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// Brokers end transactions after 15 minutes at most (`transaction.max.timeout.ms`), which is three of the longest.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(300));
 /// Below this, hardly a map would find room.
 const MEMORY_MIN: usize = 1 << 20;
 
@@ -229,20 +228,33 @@ impl Walk<'_, '_> {
     }
 
     pub fn interval(&mut self, entry: &Entry<'_>) -> Option<Duration> {
+        self.duration_between(entry, INTERVALS)
+    }
+
+    /// From the shortest to the longest.
+    pub fn duration_between(
+        &mut self,
+        entry: &Entry<'_>,
+        (shortest, longest): (Duration, Duration),
+    ) -> Option<Duration> {
         let text = self.string(entry)?;
-        let Some(interval) = duration(&text.value) else {
+        let Some(found) = duration(&text.value) else {
             let message = format!("{:?} is not a duration", text.value);
             let hint = "a whole number and one of ms, s, m: \"500ms\", \"5s\", \"1m\"";
             self.findings
                 .problem_with_hint(&text.place, message, Some(hint.to_owned()));
             return None;
         };
-        if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
-            let message = format!("{:?} is not between \"10ms\" and \"5m\"", text.value);
+        if !(shortest..=longest).contains(&found) {
+            let (shortest, longest) = (written(shortest), written(longest));
+            let message = format!(
+                "{:?} is not between \"{shortest}\" and \"{longest}\"",
+                text.value
+            );
             self.findings.problem(&text.place, message);
             return None;
         }
-        Some(interval)
+        Some(found)
     }
 
     /// In bytes.
@@ -370,6 +382,15 @@ fn size(text: &str) -> Option<usize> {
         _ => return None,
     };
     number.checked_mul(1 << shift)
+}
+
+/// As the file has it.
+fn written(duration: Duration) -> String {
+    match (duration.as_millis(), duration.as_secs()) {
+        (millis, _) if millis % 1000 > 0 => format!("{millis}ms"),
+        (_, seconds) if seconds % 60 > 0 => format!("{seconds}s"),
+        (_, seconds) => format!("{}m", seconds / 60),
+    }
 }
 
 pub fn duration(text: &str) -> Option<Duration> {

@@ -17,6 +17,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::{Refusal, Served};
+use crate::plugin_limits::Limit;
 use crate::snapshots::MapCounts;
 use crate::status::{StepMeter, WorkerStatus};
 
@@ -156,18 +157,28 @@ impl Scrape {
         vec![(Vec::new(), self.workers.iter().map(of).sum())]
     }
 
+    /// Of all workers together.
     fn by_step<T: std::iter::Sum>(&self, of: impl Fn(&StepMeter) -> T) -> Vec<(Labels, T)> {
-        let of_step = |number: usize| {
-            let meters = self
-                .workers
-                .iter()
-                .filter_map(move |worker| worker.steps.get(number));
-            meters.map(&of).sum()
-        };
         let steps = self.steps.iter().enumerate();
+        let summed = |number| self.meters(number).map(&of).sum();
         steps
-            .map(|(number, name)| (vec![("step", name.clone())], of_step(number)))
+            .map(|(number, name)| (vec![("step", name.clone())], summed(number)))
             .collect()
+    }
+
+    /// Of the worker where it is most.
+    fn most_by_step<T: Ord + Default>(&self, of: impl Fn(&StepMeter) -> T) -> Vec<(Labels, T)> {
+        let steps = self.steps.iter().enumerate();
+        let most = |number| self.meters(number).map(&of).max().unwrap_or_default();
+        steps
+            .map(|(number, name)| (vec![("step", name.clone())], most(number)))
+            .collect()
+    }
+
+    /// Of a step, in all workers that have said something.
+    fn meters(&self, number: usize) -> impl Iterator<Item = &StepMeter> {
+        let workers = self.workers.iter();
+        workers.filter_map(move |worker| worker.steps.get(number))
     }
 
     fn by_sink(
@@ -311,8 +322,79 @@ impl Scrape {
         out.gauges(
             "step_memory_limit_bytes",
             help,
-            &self.by_step(|meter| meter.memory_limit),
-        )
+            &self.by_step(|meter| meter.limits.memory as u64),
+        )?;
+        self.encode_limits(out)
+    }
+
+    /// What plugins took of what they may, and how often they wanted more.
+    fn encode_limits(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+        let help = "Instances that were replaced between two batches, because they had more memory than their mark.";
+        out.counters(
+            "step_replaced_instances",
+            help,
+            &self.by_step(|meter| meter.replaced),
+        )?;
+        type Most = fn(&StepMeter) -> u64;
+        let help = "The longest call since the start.";
+        let longest = self.most_by_step(|meter| meter.longest);
+        out.durations("step_longest_call_seconds", help, &longest)?;
+        let help = "How long a call may take.";
+        let allowed = self.most_by_step(|meter| meter.limits.time);
+        out.durations("step_call_limit_seconds", help, &allowed)?;
+        let gauges: [(&str, &str, Most); 4] = [
+            (
+                "step_largest_answer_bytes",
+                "What the plugin wrote itself in the largest answer since the start.",
+                |meter| meter.most_bytes,
+            ),
+            (
+                "step_answer_limit_bytes",
+                "What it may hand to the host in a call.",
+                |meter| meter.limits.output_bytes as u64,
+            ),
+            (
+                "step_largest_answer_records",
+                "Records of the answer that had most since the start.",
+                |meter| meter.most_records,
+            ),
+            (
+                "step_answer_limit_records",
+                "Records that an answer may have.",
+                |meter| meter.limits.output_records as u64,
+            ),
+        ];
+        for (name, help, most) in gauges {
+            out.gauges(name, help, &self.most_by_step(most))?;
+        }
+        let help = "Lines that the plugin logged.";
+        out.counters(
+            "step_log_lines",
+            help,
+            &self.by_step(|meter| meter.log_lines),
+        )?;
+        let help = "Lines that it may log a second, all workers together.";
+        let allowed = self.by_step(|meter| u64::from(meter.limits.log_lines));
+        out.gauges("step_log_lines_limit", help, &allowed)?;
+        let help =
+            "How often the plugin ran into one of its limits; for log-lines, the lines left out.";
+        out.counters("step_limit_hits", help, &self.hits())
+    }
+
+    fn hits(&self) -> Vec<(Labels, u64)> {
+        let hits = |meter: &StepMeter, limit| match limit {
+            Limit::LogLines => meter.log_lines_left_out,
+            limit => meter.hits.of(limit),
+        };
+        let mut all = Vec::new();
+        for limit in Limit::ALL {
+            let by_step = self.by_step(|meter| hits(meter, limit));
+            all.extend(by_step.into_iter().map(|(mut labels, count)| {
+                labels.push(("limit", limit.key().to_owned()));
+                (labels, count)
+            }));
+        }
+        all
     }
 
     fn encode_epochs(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
@@ -459,6 +541,17 @@ impl Out<'_, '_> {
     fn seconds(&mut self, name: &str, help: &str, rows: &[(Labels, f64)]) -> Result<(), Error> {
         self.each((name, help, MetricType::Counter), rows, |metric, value| {
             metric.encode_counter::<NoLabelSet, f64, u64>(value, None)
+        })
+    }
+
+    fn durations(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: &[(Labels, Duration)],
+    ) -> Result<(), Error> {
+        self.each((name, help, MetricType::Gauge), rows, |metric, value| {
+            metric.encode_gauge(&value.as_secs_f64())
         })
     }
 

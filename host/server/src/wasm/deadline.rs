@@ -13,9 +13,6 @@ use wasmtime::{Config, Engine, Store, Trap};
 /// How long the clock takes from one tick to the next: the precision of deadlines.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What a call for a whole batch may take; the halves of a batch that failed get half of that each, and so on.
-pub const CALL_MAX: Duration = Duration::from_secs(2);
-
 /// What a call may take at least, however often its batch was halved.
 const CALL_MIN: Duration = Duration::from_millis(10);
 
@@ -24,10 +21,11 @@ pub fn enable(config: &mut Config) {
     config.epoch_interruption(true);
 }
 
-/// Sets the deadline of the next call.
-pub fn set<T>(store: &mut Store<T>, halvings: u32) {
+/// Sets the deadline of the next call: what one for a whole batch may take, half of that each for the halves of a batch that failed, and
+/// so on.
+pub fn set<T>(store: &mut Store<T>, whole: Duration, halvings: u32) {
     let parts = 2_u32.saturating_pow(halvings);
-    let allowed = (CALL_MAX / parts).max(CALL_MIN);
+    let allowed = (whole / parts).max(CALL_MIN);
     // One more, because the current tick is partly over.
     let ticks = allowed.as_millis().div_ceil(TICK.as_millis()) + 1;
     store.set_epoch_deadline(u64::try_from(ticks).expect("seconds are few ticks"));

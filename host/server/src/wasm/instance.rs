@@ -15,14 +15,16 @@ use super::bindings::{Plugin, PluginPre};
 use super::deadline;
 use super::grants::Grants;
 use super::limits::Limits;
+use super::log_budget::LogBudget;
 use super::plugin::Needs;
+use crate::plugin_limits::{Limit, PluginLimits, size};
 use crate::tables::Refusal;
 
 /// Characters of what a plugin says, in a reason or a log line, that are passed on.
 const WORDS_MAX: usize = 1000;
 
-/// What the host copies in one call, and so the size of an answer (wasmtime counts it as fuel, about one a byte).
-const ANSWER_MAX: usize = 64 << 20;
+/// What wasmtime says when the host has copied as much as it may. The error has no public type.
+const COPIED_TOO_MUCH: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// What the host keeps for an instance.
 pub struct State {
@@ -30,42 +32,55 @@ pub struct State {
     revision: Arc<str>,
     limits: Limits,
     pub(super) grants: Grants,
+    log: Arc<LogBudget>,
+}
+
+/// What an instance is made for.
+pub struct Wiring<'a> {
+    /// Marks its log lines.
+    pub step: &'a str,
+    /// A JSON object.
+    pub config: &'a str,
+    pub revision: &'a Arc<str>,
+    pub grants: Grants,
+    pub log: &'a Arc<LogBudget>,
 }
 
 pub struct Instance {
     store: Store<State>,
     plugin: Plugin,
     headers: bool,
+    hit: Option<Limit>,
 }
 
 impl Instance {
     pub fn new(
         engine: &Engine,
         pre: &PluginPre<State>,
-        step: &str,
-        config: &str,
-        revision: &Arc<str>,
-        grants: Grants,
+        limits: PluginLimits,
+        wiring: Wiring<'_>,
     ) -> Result<(Self, Needs), String> {
         let mut store = Store::new(
             engine,
             State {
-                step: step.into(),
-                revision: Arc::clone(revision),
-                limits: Limits::default(),
-                grants,
+                step: wiring.step.into(),
+                revision: Arc::clone(wiring.revision),
+                limits: Limits::new(limits),
+                grants: wiring.grants,
+                log: Arc::clone(wiring.log),
             },
         );
         store.limiter(|state| &mut state.limits);
-        store.set_hostcall_fuel(ANSWER_MAX);
-        deadline::set(&mut store, 0);
+        // About one a byte that is copied.
+        store.set_hostcall_fuel(limits.output_bytes);
+        deadline::set(&mut store, limits.time, 0);
         let plugin = pre
             .instantiate(&mut store)
-            .map_err(|error| explain(&error))?;
+            .map_err(|error| explain(&error, &limits))?;
         let configured = plugin
             .millstream_plugin_transform()
-            .call_configure(&mut store, config);
-        let needs: NeedsReply = configured.map_err(|error| explain(&error))??;
+            .call_configure(&mut store, wiring.config);
+        let needs: NeedsReply = configured.map_err(|error| explain(&error, &limits))??;
         let headers = needs.headers;
         let needs = Needs {
             ports: needs.ports,
@@ -78,9 +93,19 @@ impl Instance {
                 store,
                 plugin,
                 headers,
+                hit: None,
             },
             needs,
         ))
+    }
+
+    fn limits(&self) -> &PluginLimits {
+        self.store.data().limits.allowed()
+    }
+
+    /// The limit that the last call ran into, be it that it succeeded.
+    pub fn take_hit(&mut self) -> Option<Limit> {
+        self.hit.take()
     }
 
     /// Bytes that its memories have.
@@ -90,10 +115,11 @@ impl Instance {
 
     /// The plugin's own name and version, `name version`.
     pub fn describe(&mut self) -> Result<String, String> {
-        deadline::set(&mut self.store, 0);
+        let limits = *self.limits();
+        deadline::set(&mut self.store, limits.time, 0);
         let transform = self.plugin.millstream_plugin_transform();
         let described = transform.call_describe(&mut self.store);
-        let described = described.map_err(|error| explain(&error))?;
+        let described = described.map_err(|error| explain(&error, &limits))?;
         Ok(shorten(format!("{} {}", described.name, described.version)))
     }
 
@@ -103,7 +129,8 @@ impl Instance {
         batch: &Batch<'_>,
         overlay: &mut Overlay,
     ) -> Result<Outcome, CallFailure> {
-        deadline::set(&mut self.store, batch.halvings);
+        let limits = *self.limits();
+        deadline::set(&mut self.store, limits.time, batch.halvings);
         let columns = batch.columns;
         let none = Headers::default();
         let headers = if self.headers {
@@ -134,22 +161,59 @@ impl Instance {
             .millstream_plugin_transform()
             .call_process(&mut self.store, lent);
         self.store.data_mut().grants.end_batch(overlay);
-        match called {
-            Err(error) => Err(fail(&error)),
+        let answer = match called {
+            Err(error) => {
+                self.hit = limit_of(&error);
+                Err(fail(&error, &limits))
+            }
             Ok(Err(reason)) => Err(CallFailure::Plugin(shorten(reason))),
-            Ok(Ok(outcome)) => take_outcome(outcome)
-                .map_err(|wrong| CallFailure::Plugin(format!("its answer is malformed: {wrong}"))),
+            Ok(Ok(outcome)) => self.take(outcome),
+        };
+        if !self.store.data_mut().limits.take_refused() {
+            return answer;
         }
+        self.hit = self.hit.or(Some(Limit::Memory));
+        answer.map_err(|failure| match failure {
+            CallFailure::Plugin(reason) => CallFailure::Plugin(format!(
+                "{reason}; it had asked for more than its {} of memory",
+                size(limits.memory)
+            )),
+            other => other,
+        })
+    }
+
+    fn take(&mut self, outcome: records::Outcome) -> Result<Outcome, CallFailure> {
+        let outputs = outcome.outputs.iter();
+        let records: usize = outputs.map(|output| output.origins.len()).sum();
+        let most = self.limits().output_records;
+        if records > most {
+            self.hit = Some(Limit::OutputRecords);
+            let reason = format!("its answer has {records} records, {most} are allowed");
+            return Err(CallFailure::Plugin(reason));
+        }
+        take_outcome(outcome)
+            .map_err(|wrong| CallFailure::Plugin(format!("its answer is malformed: {wrong}")))
     }
 }
 
 /// A call that trapped: what was looked up in vain speaks for itself.
-fn fail(error: &wasmtime::Error) -> CallFailure {
+fn fail(error: &wasmtime::Error, limits: &PluginLimits) -> CallFailure {
     match error.downcast_ref::<Refusal>() {
         Some(refusal @ Refusal::NotReady { .. }) => CallFailure::NotReady(refusal.to_string()),
         Some(refusal) => CallFailure::Plugin(refusal.to_string()),
-        None => CallFailure::Plugin(explain(error)),
+        None => CallFailure::Plugin(explain(error, limits)),
     }
+}
+
+fn limit_of(error: &wasmtime::Error) -> Option<Limit> {
+    if deadline::is_missed(error) {
+        return Some(Limit::Time);
+    }
+    is_copied_too_much(error).then_some(Limit::OutputBytes)
+}
+
+fn is_copied_too_much(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().contains(COPIED_TOO_MUCH)
 }
 
 /// At most `WORDS_MAX` characters of one line, so that a plugin can neither flood log and status nor forge lines.
@@ -163,9 +227,14 @@ fn shorten(words: String) -> String {
 }
 
 /// What went wrong in a call, in a line.
-fn explain(error: &wasmtime::Error) -> String {
-    if deadline::is_missed(error) {
-        return "it missed its deadline".into();
+fn explain(error: &wasmtime::Error, limits: &PluginLimits) -> String {
+    match limit_of(error) {
+        Some(Limit::Time) => return "it missed its deadline".into(),
+        Some(_) => {
+            let most = size(limits.output_bytes);
+            return format!("it handed out more than its {most} of output");
+        }
+        None => {}
     }
     let root = error.root_cause().to_string();
     match error.downcast_ref::<wasmtime::WasmBacktrace>() {
@@ -250,6 +319,9 @@ impl records::Host for State {}
 
 impl log::Host for State {
     fn log(&mut self, level: log::Level, message: String) {
+        if !self.log.admit() {
+            return;
+        }
         let (step, revision, message) = (&self.step, &*self.revision, shorten(message));
         match level {
             log::Level::Trace => {

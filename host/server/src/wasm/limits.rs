@@ -1,26 +1,42 @@
-//! What an instance may take of the machine's memory, over all its memories and tables together.
+//! What an instance takes of the machine's memory, over all its memories and tables together, held to what it may take.
 
 use wasmtime::ResourceLimiter;
 
-/// Bytes of all memories.
-pub const MEMORY_MAX: usize = 256 << 20;
+use crate::plugin_limits::PluginLimits;
 
 /// Elements of all tables; large Go and Python components have some ten thousand.
 const TABLE_ELEMENTS_MAX: usize = 1_000_000;
 
-/// Core instances, memories and tables that a component may consist of.
-const PARTS_MAX: usize = 200;
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Limits {
+    allowed: PluginLimits,
     memory: usize,
     elements: usize,
+    refused: bool,
 }
 
 impl Limits {
+    pub fn new(allowed: PluginLimits) -> Self {
+        Self {
+            allowed,
+            memory: 0,
+            elements: 0,
+            refused: false,
+        }
+    }
+
+    pub fn allowed(&self) -> &PluginLimits {
+        &self.allowed
+    }
+
     /// Bytes that the memories have.
     pub fn memory(&self) -> usize {
         self.memory
+    }
+
+    /// Whether memory was refused since this was asked last. The plugin may have lived with it.
+    pub fn take_refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
     }
 }
 
@@ -31,7 +47,9 @@ impl ResourceLimiter for Limits {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(grow(&mut self.memory, desired - current, MEMORY_MAX))
+        let fits = grow(&mut self.memory, desired - current, self.allowed.memory);
+        self.refused |= !fits;
+        Ok(fits)
     }
 
     fn table_growing(
@@ -48,15 +66,15 @@ impl ResourceLimiter for Limits {
     }
 
     fn instances(&self) -> usize {
-        PARTS_MAX
+        self.allowed.instances
     }
 
     fn tables(&self) -> usize {
-        PARTS_MAX
+        self.allowed.instances
     }
 
     fn memories(&self) -> usize {
-        PARTS_MAX
+        self.allowed.instances
     }
 }
 
@@ -75,16 +93,19 @@ mod tests {
 
     #[test]
     fn memories_count_together() {
-        let mut limits = Limits::default();
+        const MOST: usize = 64 << 20;
+        let mut limits = Limits::new(PluginLimits {
+            memory: MOST,
+            ..PluginLimits::default()
+        });
         let mut grow = |from, to| {
-            limits
-                .memory_growing(from, to, None)
-                .expect("it never fails")
+            let grown = limits.memory_growing(from, to, None);
+            (grown.expect("it never fails"), limits.take_refused())
         };
-        assert!(grow(0, MEMORY_MAX / 2));
-        assert!(grow(0, MEMORY_MAX / 4));
-        assert!(!grow(MEMORY_MAX / 2, MEMORY_MAX));
-        assert!(grow(MEMORY_MAX / 2, MEMORY_MAX / 4 * 3));
-        assert!(!grow(0, 1));
+        assert_eq!(grow(0, MOST / 2), (true, false));
+        assert_eq!(grow(0, MOST / 4), (true, false));
+        assert_eq!(grow(MOST / 2, MOST), (false, true));
+        assert_eq!(grow(MOST / 2, MOST / 4 * 3), (true, false));
+        assert_eq!(grow(0, 1), (false, true));
     }
 }

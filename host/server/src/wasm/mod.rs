@@ -5,16 +5,21 @@
 
 mod bindings;
 mod code_cache;
+mod compiler;
 mod deadline;
 mod grants;
 mod instance;
 mod limits;
+mod log_budget;
 mod lookups;
 mod plugin;
 mod state;
 mod steps;
 
+pub use compiler::{VERB as COMPILE, main as compile_component};
 pub use deadline::Ticker;
 pub use grants::Grants;
-pub use plugin::{LoadError, Needs, Plugin, Runtime};
+pub use instance::Wiring;
+pub use log_budget::LogBudget;
+pub use plugin::{LoadError, Needs, Plugin, Runtime, hexadecimal};
 pub use steps::{StepPlugin, Steps};

@@ -3,19 +3,20 @@
 //! Never runs code of a file that isn't a component of our world: what is wrong is said before anything is instantiated.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{Config, Engine};
 
 use super::bindings::{Plugin as World, PluginPre};
-use super::code_cache;
-use super::deadline::{self, Ticker};
-use super::grants::Grants;
-use super::instance::{Instance, State};
+use super::code_cache::CodeCache;
+use super::compiler::{self, CompileError};
+use super::deadline::Ticker;
+use super::instance::{Instance, State, Wiring};
+use crate::plugin_limits::PluginLimits;
 
 /// What a plugin must export, as a component names it.
 const TRANSFORM: &str = "millstream:plugin/transform@0.1.0";
@@ -28,6 +29,7 @@ const VERSION: &str = "@0.1.0";
 pub struct Runtime {
     engine: Engine,
     linker: Linker<State>,
+    cache: Option<CodeCache>,
 }
 
 /// A compiled plugin, ready to be instantiated any number of times.
@@ -36,7 +38,8 @@ pub struct Plugin {
     engine: Engine,
     pre: PluginPre<State>,
     path: PathBuf,
-    digest: [u8; 32],
+    digest: String,
+    limits: PluginLimits,
 }
 
 /// What a plugin uses under one configuration.
@@ -58,6 +61,8 @@ pub enum LoadError {
     },
     #[error("{path} is not a plugin: {what}; expected a component that exports {TRANSFORM}", path = path.display())]
     NotAPlugin { path: PathBuf, what: String },
+    #[error("{path} is not what `sha256` says: it has {found}", path = path.display())]
+    OtherDigest { path: PathBuf, found: String },
     #[error("{path} can't be compiled: {why}", path = path.display())]
     Compile { path: PathBuf, why: String },
 }
@@ -65,14 +70,14 @@ pub enum LoadError {
 impl Runtime {
     /// With what was compiled before at hand, where there is a place for it.
     pub fn new() -> wasmtime::Result<Self> {
-        let mut config = Config::new();
-        config.wasm_component_model(true).concurrency_support(false);
-        deadline::enable(&mut config);
-        config.cache(code_cache::open());
-        let engine = Engine::new(&config)?;
+        let engine = Engine::new(&compiler::config())?;
         let mut linker = Linker::new(&engine);
         World::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-        Ok(Self { engine, linker })
+        Ok(Self {
+            engine,
+            linker,
+            cache: CodeCache::open(),
+        })
     }
 
     /// Starts the clock that deadlines are measured by.
@@ -80,35 +85,77 @@ impl Runtime {
         Ticker::start(self.engine.clone())
     }
 
-    /// Reads, checks and compiles a component.
-    pub fn load(&self, path: &Path) -> Result<Plugin, LoadError> {
+    /// Reads, checks and compiles a component. Where a digest is expected, the very bytes that are compiled have it.
+    pub fn load(
+        &self,
+        path: &Path,
+        expected: Option<&[u8; 32]>,
+        limits: PluginLimits,
+    ) -> Result<Plugin, LoadError> {
         let read = std::fs::read(path);
         let bytes = read.map_err(|source| LoadError::Read {
             path: path.into(),
             source,
         })?;
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
+        if expected.is_some_and(|expected| *expected != digest) {
+            return Err(LoadError::OtherDigest {
+                path: path.into(),
+                found: hexadecimal(&digest),
+            });
+        }
         let not_a_plugin = |what: String| LoadError::NotAPlugin {
             path: path.into(),
             what,
         };
         check_preamble(&bytes).map_err(not_a_plugin)?;
-        let compiled = Component::from_binary(&self.engine, &bytes);
-        let component = compiled.map_err(|error| not_a_plugin(format!("{error:#}")))?;
+        let failed = |why: String| LoadError::Compile {
+            path: path.into(),
+            why,
+        };
+        let digest = hexadecimal(&digest);
+        let component = self.compile(&digest, &bytes).map_err(|error| match error {
+            CompileError::Refused(what) => not_a_plugin(what),
+            CompileError::Failed(why) => failed(why),
+        })?;
         self.check_world(&component).map_err(not_a_plugin)?;
         let linked = self
             .linker
             .instantiate_pre(&component)
             .and_then(PluginPre::new);
-        let pre = linked.map_err(|error| LoadError::Compile {
-            path: path.into(),
-            why: format!("{error:#}"),
-        })?;
+        let pre = linked.map_err(|error| failed(format!("{error:#}")))?;
         Ok(Plugin {
             engine: self.engine.clone(),
             pre,
             path: path.into(),
-            digest: Sha256::digest(&bytes).into(),
+            digest,
+            limits,
         })
+    }
+
+    /// What was compiled of these bytes before, or is now.
+    fn compile(&self, digest: &str, bytes: &[u8]) -> Result<Component, CompileError> {
+        let mut hasher = DefaultHasher::new();
+        self.engine
+            .precompile_compatibility_hash()
+            .hash(&mut hasher);
+        let name = format!("{digest}-{:016x}", hasher.finish());
+        let kept = self.cache.as_ref().and_then(|cache| cache.get(&name));
+        let code = match kept {
+            Some(code) => code,
+            None => {
+                let code = compiler::compile(bytes)?;
+                if let Some(cache) = &self.cache {
+                    cache.put(&name, &code);
+                }
+                code
+            }
+        };
+        #[allow(unsafe_code, reason = "compiled code is run as it stands")]
+        // SAFETY: this executable made it from the component, with the settings of this engine: it comes from the process that compiles, or from
+        // a folder and file which only this user can write, with the digest that it was written with.
+        let component = unsafe { Component::deserialize(&self.engine, &code) };
+        component.map_err(|error| CompileError::Failed(format!("{error:#}")))
     }
 
     fn check_world(&self, component: &Component) -> Result<(), String> {
@@ -141,6 +188,11 @@ impl Runtime {
     }
 }
 
+/// In lower case.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Says what a file is that can't be a component, before the compiler does in its own words.
 fn check_preamble(bytes: &[u8]) -> Result<(), String> {
     const MAGIC: &[u8] = b"\0asm";
@@ -166,20 +218,18 @@ fn check_preamble(bytes: &[u8]) -> Result<(), String> {
 }
 
 impl Plugin {
-    /// SHA-256 of the component.
-    pub fn digest(&self) -> &[u8; 32] {
+    /// SHA-256 of the component, in hexadecimal digits.
+    pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// A new instance, configured. `step` marks its log lines.
-    pub fn instantiate(
-        &self,
-        step: &str,
-        config: &str,
-        revision: &Arc<str>,
-        grants: Grants,
-    ) -> Result<(Instance, Needs), String> {
-        Instance::new(&self.engine, &self.pre, step, config, revision, grants)
+    pub fn limits(&self) -> &PluginLimits {
+        &self.limits
+    }
+
+    /// A new instance, configured.
+    pub fn instantiate(&self, wiring: Wiring<'_>) -> Result<(Instance, Needs), String> {
+        Instance::new(&self.engine, &self.pre, self.limits, wiring)
     }
 }
 

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use millstream_engine::pipeline::{Grant, StepId};
 use millstream_engine::state::overlay::Overlay;
-use millstream_engine::step::{Batch, CallFailure, Outcome, Plugin as EnginePlugin};
+use millstream_engine::step::{Batch, CallFailure, Outcome, Output, Plugin as EnginePlugin};
 
 use super::grants::Grants;
-use super::instance::Instance;
-use super::limits;
+use super::instance::{Instance, Wiring};
+use super::log_budget::LogBudget;
 use super::plugin::Plugin;
+use crate::plugin_limits::{Limit, size};
 use crate::status::StepMeter;
 use crate::tables::Tables;
 
@@ -21,6 +22,8 @@ use crate::tables::Tables;
 #[derive(Clone, Debug)]
 pub struct StepPlugin {
     pub name: String,
+    /// By which the pipeline file names the plugin.
+    pub plugin_name: String,
     pub plugin: Plugin,
     /// What the plugin says it is.
     pub description: String,
@@ -41,6 +44,9 @@ pub struct Steps {
     /// Made when first called.
     instances: Vec<Option<Instance>>,
     meters: Vec<StepMeter>,
+    logs: Vec<Arc<LogBudget>>,
+    /// When a limit that was run into was last told of: of each step, each limit.
+    told: Vec<[Option<Instant>; Limit::ALL.len()]>,
     /// Time that failed calls have taken since the epoch began.
     failing: Duration,
 }
@@ -49,18 +55,27 @@ pub struct Steps {
 /// loops on every record must not outlast it again and again.
 const FAILING_MAX: Duration = Duration::from_secs(10);
 
+/// Runs into a limit are told at most so often, of each step; metrics count them all.
+const TELLING_PAUSE: Duration = Duration::from_secs(1);
+
 /// How often an instance is tried to be made.
 const INSTANTIATIONS: u32 = 3;
 
 impl Steps {
     pub fn new(steps: Arc<Vec<StepPlugin>>, tables: Arc<Tables>) -> Self {
         let instances = steps.iter().map(|_| None).collect();
-        let meter = StepMeter {
-            memory_limit: limits::MEMORY_MAX as u64,
+        let meter = |step: &StepPlugin| StepMeter {
+            limits: *step.plugin.limits(),
             ..StepMeter::default()
         };
+        let log = |step: &StepPlugin| {
+            let most = step.plugin.limits().log_lines;
+            Arc::new(LogBudget::new(&step.name, most))
+        };
         Self {
-            meters: vec![meter; steps.len()],
+            meters: steps.iter().map(meter).collect(),
+            logs: steps.iter().map(log).collect(),
+            told: vec![[None; Limit::ALL.len()]; steps.len()],
             steps,
             tables,
             instances,
@@ -71,6 +86,16 @@ impl Steps {
     /// What calls have taken so far, in the pipeline's order.
     pub fn meters(&self) -> &[StepMeter] {
         &self.meters
+    }
+
+    /// To be called now and then: plugins that logged too much are told of, and counted.
+    pub fn turn(&mut self) {
+        for (log, meter) in self.logs.iter().zip(&mut self.meters) {
+            log.turn();
+            let counts = log.counts();
+            meter.log_lines = counts.written;
+            meter.log_lines_left_out = counts.left_out;
+        }
     }
 
     pub fn begin_epoch(&mut self) {
@@ -96,7 +121,7 @@ impl EnginePlugin for Steps {
         let slot = &mut self.instances[step.0];
         let mut instance = match slot.take() {
             Some(instance) => instance,
-            None => instantiate(&self.steps[step.0], &self.tables)?,
+            None => instantiate(&self.steps[step.0], &self.tables, &self.logs[step.0])?,
         };
         let began = Instant::now();
         let hurried = if self.failing > FAILING_MAX {
@@ -111,18 +136,26 @@ impl EnginePlugin for Steps {
         let answer = instance.process(&batch, overlay);
         let (took, meter) = (began.elapsed(), &mut self.meters[step.0]);
         count(meter, &batch, &answer, took);
-        match answer {
-            Ok(outcome) => {
-                meter.memory = instance.memory() as u64;
-                *slot = Some(instance);
-                Ok(outcome)
-            }
-            Err(failure) => {
-                meter.memory = 0;
-                self.failing += took;
-                Err(failure)
+        let memory = instance.memory();
+        meter.memory = memory as u64;
+        if let Some(limit) = instance.take_hit() {
+            meter.hits.count(limit);
+            let told = &mut self.told[step.0][limit as usize];
+            if told.is_none_or(|told| told.elapsed() >= TELLING_PAUSE) {
+                *told = Some(Instant::now());
+                tell(&self.steps[step.0], &batch, limit, answer.is_ok());
             }
         }
+        if answer.is_err() {
+            meter.memory = 0;
+            self.failing += took;
+        } else if memory > self.steps[step.0].plugin.limits().memory_mark {
+            // Some runtimes never give memory back. The next batch finds a new one.
+            meter.replaced += 1;
+        } else {
+            *slot = Some(instance);
+        }
+        answer
     }
 
     fn forget(&mut self) {
@@ -144,31 +177,67 @@ fn count(
     meter.time += took;
     meter.records_in += batch.columns.len() as u64;
     meter.bytes_in += batch.columns.bytes() as u64;
+    meter.longest = meter.longest.max(took);
     match answer {
         Ok(outcome) => {
-            for output in &outcome.outputs {
-                meter.records_out += output.origins.len() as u64;
-                meter.bytes_out += output.bytes() as u64;
-            }
+            let outputs = outcome.outputs.iter();
+            let records: usize = outputs.map(|output| output.origins.len()).sum();
+            let bytes: usize = outcome.outputs.iter().map(Output::bytes).sum();
+            meter.records_out += records as u64;
+            meter.bytes_out += bytes as u64;
+            meter.most_records = meter.most_records.max(records as u64);
+            meter.most_bytes = meter.most_bytes.max(bytes as u64);
         }
         Err(_) => meter.failed_calls += 1,
     }
 }
 
-fn instantiate(step: &StepPlugin, tables: &Arc<Tables>) -> Result<Instance, CallFailure> {
-    let StepPlugin {
-        name,
-        plugin,
-        config,
-        lookups,
-        state,
-        revision,
-        ..
-    } = step;
+/// Says which limit a plugin ran into, and with what.
+fn tell(step: &StepPlugin, batch: &Batch<'_>, limit: Limit, lived: bool) {
+    let limits = step.plugin.limits();
+    let allowed = match limit {
+        Limit::Memory => size(limits.memory),
+        Limit::Time => format!("{:?}", limits.time),
+        Limit::OutputBytes => size(limits.output_bytes),
+        Limit::OutputRecords => limits.output_records.to_string(),
+        Limit::LogLines => limits.log_lines.to_string(),
+    };
+    let offsets = &batch.columns.offsets;
+    tracing::warn!(
+        step = step.name,
+        plugin = step.plugin_name,
+        digest = step.plugin.digest(),
+        topic = batch.topic,
+        partition = batch.partition,
+        first_offset = offsets.first(),
+        last_offset = offsets.last(),
+        limit = limit.key(),
+        allowed,
+        "the plugin ran into its limit{}",
+        if lived {
+            ", and went on"
+        } else {
+            ": the call failed"
+        }
+    );
+}
+
+fn instantiate(
+    step: &StepPlugin,
+    tables: &Arc<Tables>,
+    log: &Arc<LogBudget>,
+) -> Result<Instance, CallFailure> {
+    let StepPlugin { name, plugin, .. } = step;
     let mut last = String::new();
     for _ in 0..INSTANTIATIONS {
-        let grants = Grants::new((lookups, state), Some(tables));
-        match plugin.instantiate(name, config, revision, grants) {
+        let wiring = Wiring {
+            step: name,
+            config: &step.config,
+            revision: &step.revision,
+            grants: Grants::new((&step.lookups, &step.state), Some(tables)),
+            log,
+        };
+        match plugin.instantiate(wiring) {
             Ok((instance, _)) => return Ok(instance),
             // It was configured so before: on a machine that has no time, it may be late.
             Err(why) => last = why,

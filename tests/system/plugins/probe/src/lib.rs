@@ -1,14 +1,15 @@
 //! What plugins do by mistake, on demand: a record's value says what becomes of it.
 //!
 //! `fail`, `trap`, `loop` and `grow` fail in four ways; `drop` drops, `twice` doubles, `odd` and `even` leave by those ports,
-//! `null-key` loses its key, `big N` gets a value of N bytes, `look KEY` gets what the lookup has under that key, or `nothing`;
+//! `null-key` loses its key, `big N` gets a value of N bytes, `many N` comes out N times, `log N` is logged N times, `hold N` takes N bytes and
+//! never gives them back, `look KEY` gets what the lookup has under that key, or `nothing`;
 //! `state …` does what `keeping` says; everything else passes unchanged.
 
 mod keeping;
 
 use millstream_plugin::batch::{Batch, BatchTransform, Needs, Outcome};
 use millstream_plugin::{
-    Lookup, Outputs, PerRecord, Record, Result, Transform, config, lookup, plugin,
+    Lookup, Outputs, PerRecord, Record, Result, Transform, config, log, lookup, plugin,
 };
 use serde::Deserialize;
 
@@ -106,6 +107,15 @@ impl Records {
         match value.split_once(' ') {
             Some(("big", bytes)) => {
                 out.emit().value(vec![b'x'; bytes.parse()?]);
+            }
+            Some(("many", times)) => (0..times.parse()?).for_each(|_: u32| out.keep()),
+            Some(("log", lines)) => {
+                (0..lines.parse()?).for_each(|_: u32| log::info(value));
+                out.keep();
+            }
+            Some(("hold", bytes)) => {
+                std::hint::black_box(vec![1_u8; bytes.parse()?].leak());
+                out.keep();
             }
             Some(("look", key)) => {
                 let lookup = self.lookup.as_ref().ok_or("there is no lookup")?;
