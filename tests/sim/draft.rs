@@ -179,6 +179,7 @@ fn parse_on_error(word: Option<&str>) -> Result<OnError, Box<dyn Error>> {
     match word {
         None | Some("fail") => Ok(OnError::Fail),
         Some("skip") => Ok(OnError::Skip),
+        Some("dead-letter") => Ok(OnError::DeadLetter),
         Some(other) => Err(format!("on-error={other} means nothing").into()),
     }
 }

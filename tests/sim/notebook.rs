@@ -399,6 +399,7 @@ impl Notebook {
                     let verb = match failure.on_error {
                         OnError::Fail => "stopped at",
                         OnError::Skip => "skipped",
+                        OnError::DeadLetter => "set aside",
                     };
                     let (offset, by, why) = (failure.offset, &failure.at, &failure.reason);
                     format!("  {verb} {offset} by {by}: {why}")

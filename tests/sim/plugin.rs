@@ -105,6 +105,10 @@ impl Plugin for Scripts {
     fn ports(&self, step: StepId) -> &[String] {
         &self.steps[step.0].ports
     }
+
+    fn digest(&self, step: StepId) -> &str {
+        &self.steps[step.0].name
+    }
 }
 
 /// A step's state during a call.

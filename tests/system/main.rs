@@ -10,6 +10,7 @@ mod chaos;
 mod cli;
 mod commands;
 mod counting;
+mod dead_letters;
 mod dice;
 mod embedded;
 mod exactly_once;

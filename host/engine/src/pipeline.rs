@@ -116,7 +116,12 @@ pub enum OnError {
     Fail,
     /// Counted, logged and left out.
     Skip,
+    /// Counted and logged, and it leaves by the step's port [`FAILED_PORT`]. Of steps only.
+    DeadLetter,
 }
+
+/// The port by which a step's dead letters leave. No plugin has one of that name.
+pub const FAILED_PORT: &str = "failed";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sink {

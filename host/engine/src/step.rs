@@ -47,6 +47,9 @@ pub trait Plugin {
 
     /// The output ports that the step declared, beside the default one.
     fn ports(&self, step: StepId) -> &[String];
+
+    /// Which code it is that the step runs: SHA-256 of its component, in hexadecimal digits.
+    fn digest(&self, step: StepId) -> &str;
 }
 
 /// Why a call brought nothing.

@@ -42,7 +42,11 @@ impl FailureLog {
             );
         } else if self.lines < LINES_MAX {
             self.lines += 1;
-            tracing::warn!(topic, partition, offset, "{at} skipped a record: {reason}");
+            let did = match on_error {
+                OnError::DeadLetter => "set a record aside as a dead letter",
+                _ => "skipped a record",
+            };
+            tracing::warn!(topic, partition, offset, "{at} {did}: {reason}");
         } else {
             self.silent += 1;
         }
@@ -53,7 +57,7 @@ impl FailureLog {
         if self.second.elapsed() >= Duration::from_secs(1) {
             if self.silent > 0 {
                 tracing::warn!(
-                    "{} more records were skipped; /v1/status counts them all",
+                    "{} more records were skipped or set aside; /v1/status counts them all",
                     self.silent
                 );
             }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millstream_engine::pipeline::{From, Grant, Input, Pipeline, Step};
+use millstream_engine::pipeline::{FAILED_PORT, From, Grant, Input, Pipeline, Step};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Outside, PluginFile, Problem, Problems, Unsound};
@@ -185,7 +185,7 @@ fn unfit_ports(config: &Config, step: &str, needs: &Needs) -> Vec<Problem> {
     let fits = |port: &str| {
         let letter =
             |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
-        port != "failed"
+        port != FAILED_PORT
             && port.starts_with(|c: char| c.is_ascii_lowercase())
             && port.chars().all(letter)
     };
@@ -272,7 +272,10 @@ fn unknown_ports(config: &Config, step: &str, needs: &Needs) -> Vec<Problem> {
             let Some(port) = read_port(config, input, step) else {
                 continue;
             };
-            if !port.is_empty() && !needs.ports.iter().any(|known| known == port) {
+            let is_known = port.is_empty()
+                || port == FAILED_PORT
+                || needs.ports.iter().any(|known| known == port);
+            if !is_known {
                 let ports = if needs.ports.is_empty() {
                     "none".into()
                 } else {

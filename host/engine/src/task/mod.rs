@@ -2,6 +2,7 @@
 
 pub mod failure;
 pub mod input;
+pub mod letter;
 pub mod run;
 
 use crate::pipeline::{Pipeline, TopicId};

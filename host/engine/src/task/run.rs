@@ -9,8 +9,9 @@ use std::borrow::Cow;
 use crate::pipeline::{From, Input, MapId, OnError, Pipeline, SinkId, SourceId, StepId, Target};
 use crate::record::{Column, Columns, Record};
 use crate::state::overlay::Overlay;
-use crate::step::{Batch, Output as StepOutput, Plugin};
+use crate::step::{Batch, Outcome, Output as StepOutput, Plugin};
 use crate::task::failure::{self, Failed, Kind, Part, RecordFailure};
+use crate::task::letter::{self, Sender};
 
 /// Where topic sinks' records go.
 pub trait Output {
@@ -209,6 +210,22 @@ impl<'a> Graph<'a> {
         let parts = &mut stage.parts;
         failure::process(around.plugin, id, &batch, overlay, parts, &mut failed)?;
         failed.sort_unstable_by_key(|failed| failed.index);
+        if step.on_error == OnError::DeadLetter && !failed.is_empty() {
+            let sender = Sender {
+                topic: self.origin.topic,
+                partition: self.origin.partition,
+                step: &step.name,
+                digest: around.plugin.digest(id),
+            };
+            let letters = letter::output(sender, &stage.columns, &failed);
+            stage.parts.push(Part {
+                first: 0,
+                outcome: Outcome {
+                    outputs: vec![letters],
+                    failures: Vec::new(),
+                },
+            });
+        }
         for Failed {
             index,
             kind,

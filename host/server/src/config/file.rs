@@ -98,7 +98,7 @@ pub(super) struct Step {
     pub config: Option<String>,
     pub lookups: Vec<Grant>,
     pub state: Vec<Grant>,
-    pub on_error: OnError,
+    pub on_error: Placed<OnError>,
 }
 
 /// A map that a step may use.
@@ -251,7 +251,14 @@ impl Walk<'_, '_> {
             },
             lookups: self.grants(section, "lookups"),
             state: self.state(section),
-            on_error: self.on_error(section),
+            on_error: self.on_error_of(
+                section,
+                &[
+                    ("fail", OnError::Fail),
+                    ("skip", OnError::Skip),
+                    ("dead-letter", OnError::DeadLetter),
+                ],
+            ),
         }
     }
 
@@ -369,9 +376,18 @@ impl Walk<'_, '_> {
 
     fn on_error(&mut self, section: &Section<'_>) -> OnError {
         let words = [("fail", OnError::Fail), ("skip", OnError::Skip)];
-        let read = section.get("on-error");
-        let read = read.and_then(|entry| self.word(&entry, &words, &["dead-letter"]));
-        read.unwrap_or(OnError::Fail)
+        self.on_error_of(section, &words).value
+    }
+
+    fn on_error_of(&mut self, section: &Section<'_>, words: &[(&str, OnError)]) -> Placed<OnError> {
+        let entry = section.get("on-error");
+        let place = entry.as_ref().map_or(&section.place, |entry| &entry.place);
+        let place = place.clone();
+        let read = entry.and_then(|entry| self.word(&entry, words, &[]));
+        Placed {
+            value: read.unwrap_or(OnError::Fail),
+            place,
+        }
     }
 }
 

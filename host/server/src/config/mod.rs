@@ -1,7 +1,7 @@
 //! The pipeline file: read, checked and resolved in one go, with everything that is wrong in it told at once.
 //!
 //! `text` knows lines and positions, `file` walks the document with the readers of `value` and `json`, `kafka` and `refused` do
-//! the client properties, `plugins` the tables of plugins, `resolve`, `maps` and `streams` join the names, `problem` says what is wrong. Nothing here connects to Kafka or opens a plugin: what they find out later comes
+//! the client properties, `plugins` the tables of plugins, `resolve`, `maps`, `streams` and `letters` join the names, `problem` says what is wrong. Nothing here connects to Kafka or opens a plugin: what they find out later comes
 //! back to the line it belongs to through [`Config::problem`].
 //!
 //! Invariant: a [`Config`] exists only for a file without problems.
@@ -19,6 +19,7 @@ use crate::plugin_limits::PluginLimits;
 mod file;
 mod json;
 mod kafka;
+mod letters;
 mod maps;
 mod plugins;
 mod problem;

@@ -7,6 +7,7 @@ use millstream_engine::pipeline::{
 };
 
 use super::file::{self, File};
+use super::letters;
 use super::maps;
 use super::plugins::Plugin;
 use super::problem::{Findings, Place, Placed, Problem, did_you_mean, nearest};
@@ -42,6 +43,7 @@ pub(super) fn resolve(
     names.check_targets();
     names.check_shared_targets();
     maps::check(file, names.findings);
+    letters::check(file, names.findings);
     let lookups: Vec<_> = file
         .steps
         .iter()
@@ -166,11 +168,6 @@ impl Names<'_, '_, '_> {
             }
             From::Source(source)
         } else if let Some(step) = self.step(name) {
-            if port == Some("failed") {
-                self.findings
-                    .problem(&input.place, "dead letters are not supported yet");
-                return None;
-            }
             if port.is_some_and(|port| !is_name(port) || port.len() > NAME_MAX) {
                 self.not_an_input(input);
                 return None;
@@ -511,7 +508,7 @@ impl Graph {
             inputs: self.renumber(&self.step_inputs[*index]),
             lookups: self.lookups[*index].clone(),
             state: self.states[*index].clone(),
-            on_error: file.steps[*index].on_error,
+            on_error: file.steps[*index].on_error.value,
         });
         let name = &file.name.as_ref()?.value;
         for (stream, inputs) in file.streams.iter().zip(&self.stream_inputs) {

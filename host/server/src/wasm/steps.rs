@@ -165,6 +165,10 @@ impl EnginePlugin for Steps {
     fn ports(&self, step: StepId) -> &[String] {
         &self.steps[step.0].ports
     }
+
+    fn digest(&self, step: StepId) -> &str {
+        self.steps[step.0].plugin.digest()
+    }
 }
 
 fn count(
