@@ -123,7 +123,7 @@ fn skipped_records_are_counted_and_the_others_come_through_in_order() {
     for (offset, reason) in reasons {
         let line = log
             .lines()
-            .find(|line| line.contains(&format!("offset={offset}")));
+            .find(|line| line.contains(&format!(" offset={offset}")));
         assert!(
             line.is_some_and(|line| line.contains(reason)),
             "offset {offset}: {line:?}"

@@ -1,7 +1,5 @@
 //! The command line: what is refused, with which words and which exit code, before any record flows.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -449,42 +447,6 @@ fn one_instance_name_runs_once() {
     let mut third = Millstream::spawn_command(&folder.join("third.log"), elsewhere);
     third.wait_ready(READY);
     assert!(third.terminate(READY).success());
-}
-
-/// A second start loads what the first one compiled; what can't be loaded is compiled again.
-#[test]
-fn compiled_plugins_are_kept() {
-    let folder = Folder::new("compiled");
-    let text = materialize_users("127.0.0.1:9", "1s");
-    let file = folder.write("pipeline.toml", &text).display().to_string();
-    let check = || {
-        let mut check = Command::new(millstream::binary());
-        check.env("XDG_CACHE_HOME", folder.join("caches"));
-        let output = check.args(["check", &file]).output();
-        let output = output.expect("it can be run");
-        assert!(output.status.success(), "{}", error(&output));
-    };
-    let code = || -> BTreeMap<PathBuf, Vec<u8>> {
-        let modules = folder.join("caches/millstream/code/modules");
-        let versions = std::fs::read_dir(modules).expect("code is kept");
-        let files = versions
-            .flat_map(|version| std::fs::read_dir(version.expect("it can be read").path()).unwrap())
-            .map(|file| file.expect("it can be read").path());
-        let code = files.filter(|file| file.extension().is_none());
-        code.map(|file| (file.clone(), std::fs::read(file).unwrap()))
-            .collect()
-    };
-    check();
-    let kept = code();
-    assert_eq!(kept.len(), 1, "one plugin");
-    check();
-    assert_eq!(code(), kept);
-    let (path, bytes) = kept.first_key_value().expect("there is one");
-    for broken in [&bytes[..bytes.len() / 2], b"", b"something else"] {
-        std::fs::write(path, broken).unwrap();
-        check();
-    }
-    assert_eq!(code(), kept);
 }
 
 #[test]

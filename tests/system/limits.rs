@@ -1,6 +1,8 @@
 //! What a plugin may take, by the pipeline file: whoever takes more is told of and counted, and costs the records that did it, no others.
 
+use std::fs::File;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 use rig::folder::Folder;
@@ -194,13 +196,40 @@ fn compiled_code_is_kept_and_damage_is_found() {
     let name = code.file_name().expect("it has one").to_string_lossy();
     assert!(name.starts_with(&digest()), "{name}");
     let sound = std::fs::read(code).expect("it is ours");
-    let mut damaged = sound.clone();
-    *damaged.last_mut().expect("it is not empty") ^= 1;
-    std::fs::write(code, &damaged).expect("it is ours");
-    let said = check();
-    assert!(said.contains("it is compiled anew"), "{said}");
-    assert_eq!(std::fs::read(code).expect("it is ours").len(), sound.len());
+    let mut changed = sound.clone();
+    *changed.last_mut().expect("it is not empty") ^= 1;
+    for damaged in [&changed, &sound[..sound.len() / 2], b"", b"something else"] {
+        std::fs::write(code, damaged).expect("it is ours");
+        let said = check();
+        assert!(said.contains("it is compiled anew"), "{said}");
+        let made = std::fs::read(code).expect("it is ours");
+        assert_eq!(made.len(), sound.len());
+    }
     let said = check();
     assert!(!said.contains("compiled anew"), "{said}");
     assert_eq!(kept(), files);
+}
+
+/// Another process compiles: what it says of a file that is none, and under limits that are tighter than its own.
+#[test]
+fn the_process_that_compiles_is_limited() {
+    let compile = |limits: &str, component: &Path| {
+        let mut shell = Command::new("sh");
+        let line = format!("{limits} exec \"$0\" compile-component");
+        let shell = shell.args(["-c", &line]).arg(millstream::binary());
+        let file = File::open(component).expect("it is there");
+        shell.stdin(file).output().expect("it can be run")
+    };
+    let probe = plugin("probe.wasm");
+    let compiled = compile("ulimit -v 3000000; ulimit -t 200;", &probe);
+    assert!(compiled.status.success(), "{compiled:?}");
+    assert!(compiled.stdout.len() > 10_000);
+    let folder = Folder::new("compiler");
+    let broken = folder.write("broken.wasm", "\0asm\x0d\0\x01\0 and no more than that");
+    let refused = compile("", &broken);
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    assert!(!refused.stderr.is_empty());
+    // So little that nothing can be compiled in it: it ends, and says something.
+    let starved = compile("ulimit -v 100000;", &probe);
+    assert!(!starved.status.success());
 }

@@ -71,6 +71,26 @@ pub struct Failed {
     pub reason: String,
 }
 
+/// Characters of what a plugin says, in a reason or a log line, that are passed on.
+const WORDS_MAX: usize = 1000;
+
+/// Words of a plugin, or words with some of its own in them: at most [`WORDS_MAX`] characters in one line, so that it can neither flood log,
+/// status and dead letters nor forge lines.
+pub fn in_a_line(words: &str) -> String {
+    let mut characters = words.chars();
+    let first = characters.by_ref().take(WORDS_MAX);
+    let mut line: String = first
+        .map(|character| match character.is_control() {
+            true => ' ',
+            false => character,
+        })
+        .collect();
+    if characters.next().is_some() {
+        line.push('…');
+    }
+    line
+}
+
 /// Calls the plugin on a batch; where the call fails, on its halves, down to the record that can't be processed.
 ///
 /// # Errors
@@ -121,7 +141,7 @@ impl<P: Plugin> Search<'_, P> {
                 self.failed.extend(failures.map(|failure| Failed {
                     index: first + failure.origin,
                     kind: Kind::Refused,
-                    reason: failure.reason,
+                    reason: in_a_line(&failure.reason),
                 }));
                 self.parts.push(Part { first, outcome });
                 Ok(())
@@ -132,7 +152,7 @@ impl<P: Plugin> Search<'_, P> {
                 self.failed.push(Failed {
                     index: first,
                     kind: Kind::Call,
-                    reason,
+                    reason: in_a_line(&reason),
                 });
                 Ok(())
             }

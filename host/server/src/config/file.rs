@@ -98,7 +98,8 @@ pub(super) struct Step {
     pub config: Option<String>,
     pub lookups: Vec<Grant>,
     pub state: Vec<Grant>,
-    pub on_error: Placed<OnError>,
+    /// None where it could not be read.
+    pub on_error: Placed<Option<OnError>>,
 }
 
 /// A map that a step may use.
@@ -376,18 +377,24 @@ impl Walk<'_, '_> {
 
     fn on_error(&mut self, section: &Section<'_>) -> OnError {
         let words = [("fail", OnError::Fail), ("skip", OnError::Skip)];
-        self.on_error_of(section, &words).value
+        self.on_error_of(section, &words)
+            .value
+            .unwrap_or(OnError::Fail)
     }
 
-    fn on_error_of(&mut self, section: &Section<'_>, words: &[(&str, OnError)]) -> Placed<OnError> {
+    fn on_error_of(
+        &mut self,
+        section: &Section<'_>,
+        words: &[(&str, OnError)],
+    ) -> Placed<Option<OnError>> {
         let entry = section.get("on-error");
         let place = entry.as_ref().map_or(&section.place, |entry| &entry.place);
         let place = place.clone();
-        let read = entry.and_then(|entry| self.word(&entry, words, &[]));
-        Placed {
-            value: read.unwrap_or(OnError::Fail),
-            place,
-        }
+        let value = match entry {
+            Some(entry) => self.word(&entry, words, &[]),
+            None => Some(OnError::Fail),
+        };
+        Placed { value, place }
     }
 }
 

@@ -13,20 +13,22 @@ pub(super) fn check(file: &File, findings: &mut Findings<'_>) {
     for step in &file.steps {
         let name = &step.name.value;
         let port = format!("{name}.{FAILED_PORT}");
-        let mut readers = inputs.iter().filter(|input| input.value == port);
-        match (step.on_error.value, readers.next()) {
-            (OnError::DeadLetter, None) => {
+        let readers = || inputs.iter().filter(|input| input.value == port);
+        match step.on_error.value {
+            Some(OnError::DeadLetter) if readers().next().is_none() => {
                 let hint =
                     format!("`[sinks.dead-letters] inputs = [{port:?}], topic = \"…\"` keeps them");
                 let message = format!("nobody reads {port:?}, by which its dead letters leave");
                 findings.absent(&step.on_error.place, message, Some(hint));
             }
-            (OnError::Fail | OnError::Skip, Some(reader)) => {
-                let message = format!("step {name:?} has no dead letters");
-                let hint = "`on-error = \"dead-letter\"` makes it set them aside".to_owned();
-                findings.problem_with_hint(&reader.place, message, Some(hint));
+            Some(OnError::Fail | OnError::Skip) => {
+                for reader in readers() {
+                    let message = format!("step {name:?} has no dead letters");
+                    let hint = "`on-error = \"dead-letter\"` makes it set them aside".to_owned();
+                    findings.problem_with_hint(&reader.place, message, Some(hint));
+                }
             }
-            (OnError::DeadLetter, Some(_)) | (OnError::Fail | OnError::Skip, None) => {}
+            Some(OnError::DeadLetter) | None => {}
         }
     }
 }

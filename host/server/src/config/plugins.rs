@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use millstream_engine::step::OUTCOME_BYTES_MAX;
+
 use super::problem::Placed;
 use super::value::{Entry, Keys, Section, Walk};
 use crate::plugin_limits::{PluginLimits, size};
@@ -25,7 +27,8 @@ const LIMITS: Keys = Keys {
 
 /// A call is not to outlast what queries and the group wait for a worker.
 const TIMES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(10));
-const OUTPUT_RECORDS_MAX: u32 = 100_000_000;
+/// An answer of more is too large in any case: the engine counts 32 bytes for each (`OUTCOME_BYTES_MAX`).
+const OUTPUT_RECORDS_MAX: u32 = 2_000_000;
 const LOG_LINES_MAX: u32 = 100_000;
 const INSTANCES_MAX: u32 = 10_000;
 
@@ -69,6 +72,15 @@ impl Walk<'_, '_> {
             && mark > memory
         {
             let message = format!("is above the plugin's memory of {}", size(memory));
+            self.findings.problem(&entry.place, message);
+        }
+        if let (Some(most), Some(entry)) = (output_bytes, section.get("output-bytes"))
+            && most > OUTCOME_BYTES_MAX
+        {
+            let message = format!(
+                "is above {}, which no answer may pass",
+                size(OUTCOME_BYTES_MAX)
+            );
             self.findings.problem(&entry.place, message);
         }
         let time = section.get("time");

@@ -3,7 +3,8 @@
 //! Makes the pipeline only if every name resolved; the findings say what did not.
 
 use millstream_engine::pipeline::{
-    From, Grant, Input, MapId, Pipeline, Sink, Source, SourceId, SourceTopic, Step, StepId, Target,
+    From, Grant, Input, MapId, OnError, Pipeline, Sink, Source, SourceId, SourceTopic, Step,
+    StepId, Target,
 };
 
 use super::file::{self, File};
@@ -508,7 +509,7 @@ impl Graph {
             inputs: self.renumber(&self.step_inputs[*index]),
             lookups: self.lookups[*index].clone(),
             state: self.states[*index].clone(),
-            on_error: file.steps[*index].on_error.value,
+            on_error: file.steps[*index].on_error.value.unwrap_or(OnError::Fail),
         });
         let name = &file.name.as_ref()?.value;
         for (stream, inputs) in file.streams.iter().zip(&self.stream_inputs) {

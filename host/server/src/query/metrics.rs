@@ -264,7 +264,7 @@ impl Collector for Scrape {
         out.counters("sink_records", help, &self.by_sink(|sent| sent.records))?;
         let help = "Bytes of their keys, values and headers.";
         out.counters("sink_bytes", help, &self.by_sink(|sent| sent.bytes))?;
-        let help = "Records left out, or stopped at: what the plugin refused, calls that failed, null keys, records too large.";
+        let help = "Records left out, set aside, or stopped at: what the plugin refused, calls that failed, null keys, records too large.";
         out.counters("failed_records", help, &self.failures())?;
         self.encode_epochs(&mut out)?;
         self.encode_maps(&mut out)?;

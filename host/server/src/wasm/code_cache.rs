@@ -8,7 +8,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
@@ -17,6 +17,9 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Bytes of all files; what was not used for longest goes first.
 const BYTES_MAX: u64 = 512 << 20;
+
+/// Somebody who writes for longer has died.
+const UNFINISHED_MAX: Duration = Duration::from_secs(3600);
 
 /// A file begins with the digest of the code that follows.
 const DIGEST_BYTES: usize = 32;
@@ -76,6 +79,13 @@ impl CodeCache {
     }
 
     pub fn put(&self, name: &str, code: &[u8]) {
+        if code.len() as u64 + DIGEST_BYTES as u64 > self.bytes_max {
+            let bytes = code.len();
+            tracing::warn!(
+                "{bytes} bytes of compiled code are too many to be kept: every start compiles them anew"
+            );
+            return;
+        }
         let kept = self.write(name, code).and_then(|()| self.make_room());
         if let Err(why) = kept {
             tracing::warn!(
@@ -91,10 +101,13 @@ impl CodeCache {
 
     /// Whoever reads meanwhile finds all of the file, or the one before.
     fn write(&self, name: &str, code: &[u8]) -> io::Result<()> {
-        let unfinished = self.folder.join(format!("{name}.{}", std::process::id()));
+        // Processes in containers that share the folder may have one number.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_nanos();
+        let unfinished = format!("{name}.{}-{now}", std::process::id());
+        let unfinished = self.folder.join(unfinished);
         let written = File::options()
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .write(true)
             .mode(0o600)
             .open(&unfinished)
@@ -114,11 +127,16 @@ impl CodeCache {
         let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
+            let path = entry.path();
             // Another process may be faster.
-            if let Ok(found) = entry.metadata()
-                && found.is_file()
-            {
-                files.push((found.modified()?, found.len(), entry.path()));
+            let Ok(found) = entry.metadata() else {
+                continue;
+            };
+            let time = found.modified()?;
+            if path.extension().is_some_and(|kind| kind == KIND) {
+                files.push((time, found.len(), path));
+            } else if time.elapsed().is_ok_and(|age| age > UNFINISHED_MAX) {
+                let _ = std::fs::remove_file(path);
             }
         }
         files.sort();
@@ -128,7 +146,10 @@ impl CodeCache {
                 break;
             }
             bytes -= size;
-            std::fs::remove_file(path)?;
+            match std::fs::remove_file(path) {
+                Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+                Err(_) | Ok(()) => {}
+            }
         }
         Ok(())
     }
@@ -236,7 +257,7 @@ mod tests {
         for name in ["a", "b", "c"] {
             cache.put(name, &[0; 60]);
             // Times are no finer than the kernel's tick.
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
         assert!(cache.get("a").is_some());
         cache.put("d", &[0; 60]);

@@ -8,7 +8,9 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 use wasmtime::{Config, Engine};
 
 use super::deadline;
@@ -25,6 +27,9 @@ const MEMORY_MAX: u64 = 4 << 30;
 
 /// Exit code for a file that is no component; the words are on standard error.
 const REFUSED: u8 = 3;
+
+/// What an executable may need of its environment to run at all, and how many threads it takes.
+const PASSED_ON: [&str; 3] = ["LD_LIBRARY_PATH", "LD_PRELOAD", "RAYON_NUM_THREADS"];
 
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -55,6 +60,7 @@ pub fn compile(component: &[u8]) -> Result<Vec<u8>, CompileError> {
         .arg0("millstream")
         .arg(VERB)
         .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| PASSED_ON.iter().any(|passed| name == passed)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -62,7 +68,7 @@ pub fn compile(component: &[u8]) -> Result<Vec<u8>, CompileError> {
         .map_err(failed)?;
     let mut input = child.stdin.take().expect("it is piped");
     let mut output = child.stdout.take().expect("it is piped");
-    let words = child.stderr.take().expect("it is piped");
+    let mut words = child.stderr.take().expect("it is piped");
     let (ended, code, said) = std::thread::scope(|scope| {
         // It may end without reading: how it ended says why.
         scope.spawn(move || input.write_all(component));
@@ -72,8 +78,9 @@ pub fn compile(component: &[u8]) -> Result<Vec<u8>, CompileError> {
         });
         let said = scope.spawn(move || {
             let mut said = Vec::new();
-            let read = words.take(WORDS_MAX).read_to_end(&mut said);
-            read.map(|_| String::from_utf8_lossy(&said).trim().to_owned())
+            words.by_ref().take(WORDS_MAX).read_to_end(&mut said)?;
+            io::copy(&mut words, &mut io::sink())?;
+            Ok::<_, io::Error>(String::from_utf8_lossy(&said).trim().to_owned())
         });
         let ended = wait(&mut child);
         let code = code.join().expect("a panic ends the process");
@@ -106,8 +113,8 @@ fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
 }
 
 fn reason(ended: Option<ExitStatus>, said: &str) -> String {
-    const OUT_OF_TIME: i32 = rustix::process::Signal::XCPU.as_raw();
-    const ABORTED: i32 = rustix::process::Signal::ABORT.as_raw();
+    const OUT_OF_TIME: i32 = Signal::XCPU.as_raw();
+    const ABORTED: i32 = Signal::ABORT.as_raw();
     let first = said.lines().next().unwrap_or_default();
     let Some(status) = ended else {
         return format!("it took more than {TIME_MAX:?}");
@@ -140,25 +147,32 @@ pub fn main() -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, why)) => {
-            eprintln!("{why}");
+            // Whoever would read it may be gone.
+            let _ = writeln!(io::stderr(), "{why}");
             ExitCode::from(code)
         }
     }
 }
 
 fn limit() -> io::Result<()> {
-    let most = |most: u64| Rlimit {
-        current: Some(most),
-        maximum: Some(most),
-    };
-    setrlimit(Resource::Core, most(0))?;
-    setrlimit(Resource::As, most(MEMORY_MAX))?;
+    // Nobody wants the code any more once the thread that asked for it is gone.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    set(Resource::Core, 0, 0)?;
+    set(Resource::As, MEMORY_MAX, MEMORY_MAX)?;
     // Past the first the signal that says so comes, past the second one that can't be caught.
     let seconds = CPU_MAX.as_secs();
-    let processor = Rlimit {
-        current: Some(seconds),
-        maximum: Some(seconds + 5),
+    set(Resource::Cpu, seconds, seconds + 5)
+}
+
+/// Where less is allowed already, it stays so.
+fn set(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+    let allowed = getrlimit(resource);
+    let least = |wanted: u64, allowed: Option<u64>| {
+        Some(allowed.map_or(wanted, |allowed| wanted.min(allowed)))
     };
-    setrlimit(Resource::Cpu, processor)?;
-    Ok(())
+    let limit = Rlimit {
+        current: least(soft, allowed.current),
+        maximum: least(hard, allowed.maximum),
+    };
+    Ok(setrlimit(resource, limit)?)
 }

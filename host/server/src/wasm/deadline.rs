@@ -24,11 +24,15 @@ pub fn enable(config: &mut Config) {
 /// Sets the deadline of the next call: what one for a whole batch may take, half of that each for the halves of a batch that failed, and
 /// so on.
 pub fn set<T>(store: &mut Store<T>, whole: Duration, halvings: u32) {
-    let parts = 2_u32.saturating_pow(halvings);
-    let allowed = (whole / parts).max(CALL_MIN);
+    let allowed = allowed(whole, halvings);
     // One more, because the current tick is partly over.
     let ticks = allowed.as_millis().div_ceil(TICK.as_millis()) + 1;
     store.set_epoch_deadline(u64::try_from(ticks).expect("seconds are few ticks"));
+}
+
+/// What a call may take whose batch was halved so often.
+pub fn allowed(whole: Duration, halvings: u32) -> Duration {
+    (whole / 2_u32.saturating_pow(halvings)).max(CALL_MIN)
 }
 
 /// Whether a call failed because its deadline passed.

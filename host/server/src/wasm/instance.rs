@@ -3,10 +3,12 @@
 //! Invariant: after a call that failed, the instance is not called again (`Steps` drops it): its memory may be anything.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_engine::record::{Column, Headers};
 use millstream_engine::state::overlay::Overlay;
 use millstream_engine::step::{Batch, CallFailure, Failure, Outcome, Output};
+use millstream_engine::task::failure::in_a_line;
 use wasmtime::{Engine, Store};
 
 use super::bindings::exports::millstream::plugin::transform::Needs as NeedsReply;
@@ -20,8 +22,8 @@ use super::plugin::Needs;
 use crate::plugin_limits::{Limit, PluginLimits, size};
 use crate::tables::Refusal;
 
-/// Characters of what a plugin says, in a reason or a log line, that are passed on.
-const WORDS_MAX: usize = 1000;
+/// What making an instance, and its configuration, may take at least: a plugin whose calls have to be short may prepare a lot for it.
+const CONFIGURING: Duration = Duration::from_secs(2);
 
 /// What wasmtime says when the host has copied as much as it may. The error has no public type.
 const COPIED_TOO_MUCH: &str = "fuel allocated for hostcalls has been exhausted";
@@ -73,7 +75,7 @@ impl Instance {
         store.limiter(|state| &mut state.limits);
         // About one a byte that is copied.
         store.set_hostcall_fuel(limits.output_bytes);
-        deadline::set(&mut store, limits.time, 0);
+        deadline::set(&mut store, limits.time.max(CONFIGURING), 0);
         let plugin = pre
             .instantiate(&mut store)
             .map_err(|error| explain(&error, &limits))?;
@@ -81,6 +83,8 @@ impl Instance {
             .millstream_plugin_transform()
             .call_configure(&mut store, wiring.config);
         let needs: NeedsReply = configured.map_err(|error| explain(&error, &limits))??;
+        // It has lived with it, and no batch has to answer for it.
+        store.data_mut().limits.take_refused();
         let headers = needs.headers;
         let needs = Needs {
             ports: needs.ports,
@@ -116,11 +120,14 @@ impl Instance {
     /// The plugin's own name and version, `name version`.
     pub fn describe(&mut self) -> Result<String, String> {
         let limits = *self.limits();
-        deadline::set(&mut self.store, limits.time, 0);
+        deadline::set(&mut self.store, limits.time.max(CONFIGURING), 0);
         let transform = self.plugin.millstream_plugin_transform();
         let described = transform.call_describe(&mut self.store);
         let described = described.map_err(|error| explain(&error, &limits))?;
-        Ok(shorten(format!("{} {}", described.name, described.version)))
+        Ok(in_a_line(&format!(
+            "{} {}",
+            described.name, described.version
+        )))
     }
 
     /// What the call changes in the step's state goes into the overlay, be it that it fails later.
@@ -166,7 +173,7 @@ impl Instance {
                 self.hit = limit_of(&error);
                 Err(fail(&error, &limits))
             }
-            Ok(Err(reason)) => Err(CallFailure::Plugin(shorten(reason))),
+            Ok(Err(reason)) => Err(CallFailure::Plugin(in_a_line(&reason))),
             Ok(Ok(outcome)) => self.take(outcome),
         };
         if !self.store.data_mut().limits.take_refused() {
@@ -214,16 +221,6 @@ fn limit_of(error: &wasmtime::Error) -> Option<Limit> {
 
 fn is_copied_too_much(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().contains(COPIED_TOO_MUCH)
-}
-
-/// At most `WORDS_MAX` characters of one line, so that a plugin can neither flood log and status nor forge lines.
-fn shorten(words: String) -> String {
-    let mut words = words.replace(char::is_control, " ");
-    if let Some((end, _)) = words.char_indices().nth(WORDS_MAX) {
-        words.truncate(end);
-        words.push('…');
-    }
-    words
 }
 
 /// What went wrong in a call, in a line.
@@ -279,7 +276,7 @@ fn take_outcome(outcome: records::Outcome) -> Result<Outcome, String> {
         failures: failures
             .map(|failure| Failure {
                 origin: failure.origin,
-                reason: shorten(failure.reason),
+                reason: in_a_line(&failure.reason),
             })
             .collect(),
     })
@@ -317,12 +314,24 @@ fn take_output(output: records::Output) -> Result<Output, String> {
 
 impl records::Host for State {}
 
+/// Whether the filter lets such lines through.
+fn is_logged(level: log::Level) -> bool {
+    use tracing::Level;
+    match level {
+        log::Level::Trace => tracing::enabled!(target: "millstream::plugin", Level::TRACE),
+        log::Level::Debug => tracing::enabled!(target: "millstream::plugin", Level::DEBUG),
+        log::Level::Info => tracing::enabled!(target: "millstream::plugin", Level::INFO),
+        log::Level::Warn => tracing::enabled!(target: "millstream::plugin", Level::WARN),
+        log::Level::Error => tracing::enabled!(target: "millstream::plugin", Level::ERROR),
+    }
+}
+
 impl log::Host for State {
     fn log(&mut self, level: log::Level, message: String) {
-        if !self.log.admit() {
+        if !is_logged(level) || !self.log.admit() {
             return;
         }
-        let (step, revision, message) = (&self.step, &*self.revision, shorten(message));
+        let (step, revision, message) = (&self.step, &*self.revision, in_a_line(&message));
         match level {
             log::Level::Trace => {
                 tracing::trace!(target: "millstream::plugin", step, revision, "{message}");

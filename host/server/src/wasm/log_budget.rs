@@ -68,6 +68,10 @@ impl LogBudget {
         window.began = Instant::now();
         window.lines = 0;
         drop(window);
+        self.tell(left_out);
+    }
+
+    fn tell(&self, left_out: u64) {
         if left_out > 0 {
             let (step, most) = (&self.step, self.most);
             tracing::warn!(
@@ -83,6 +87,15 @@ impl LogBudget {
             .lock()
             .expect("nobody panics with it held")
             .total
+    }
+}
+
+/// What the last second left out is told too.
+impl Drop for LogBudget {
+    fn drop(&mut self) {
+        if let Ok(window) = self.window.lock() {
+            self.tell(window.left_out);
+        }
     }
 }
 

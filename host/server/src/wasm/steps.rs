@@ -10,6 +10,7 @@ use millstream_engine::pipeline::{Grant, StepId};
 use millstream_engine::state::overlay::Overlay;
 use millstream_engine::step::{Batch, CallFailure, Outcome, Output, Plugin as EnginePlugin};
 
+use super::deadline;
 use super::grants::Grants;
 use super::instance::{Instance, Wiring};
 use super::log_budget::LogBudget;
@@ -47,16 +48,22 @@ pub struct Steps {
     logs: Vec<Arc<LogBudget>>,
     /// When a limit that was run into was last told of: of each step, each limit.
     told: Vec<[Option<Instant>; Limit::ALL.len()]>,
-    /// Time that failed calls have taken since the epoch began.
+    /// Time that failed calls have taken since the epoch began, with the instances that were made for them.
     failing: Duration,
+    failing_max: Duration,
+    /// When instances that were replaced for their memory were last told of.
+    told_replaced: Option<Instant>,
 }
 
-/// What failed calls may take of an epoch. After that calls get the least time: the transaction has a time-out, and a plugin that
-/// loops on every record must not outlast it again and again.
+/// What failed calls may take of an epoch, or four times what the longest call may, if that is more: to find one record takes twice that.
+/// After that calls get the least time: the transaction has a time-out, of a minute at least, and a plugin that loops on every record must not
+/// outlast it again and again.
 const FAILING_MAX: Duration = Duration::from_secs(10);
+const FAILING_CALLS: u32 = 4;
 
 /// Runs into a limit are told at most so often, of each step; metrics count them all.
 const TELLING_PAUSE: Duration = Duration::from_secs(1);
+const REPLACED_PAUSE: Duration = Duration::from_secs(60);
 
 /// How often an instance is tried to be made.
 const INSTANTIATIONS: u32 = 3;
@@ -72,6 +79,8 @@ impl Steps {
             let most = step.plugin.limits().log_lines;
             Arc::new(LogBudget::new(&step.name, most))
         };
+        let times = steps.iter().map(|step| step.plugin.limits().time);
+        let longest = times.max().unwrap_or_default();
         Self {
             meters: steps.iter().map(meter).collect(),
             logs: steps.iter().map(log).collect(),
@@ -80,6 +89,8 @@ impl Steps {
             tables,
             instances,
             failing: Duration::ZERO,
+            failing_max: FAILING_MAX.max(longest * FAILING_CALLS),
+            told_replaced: None,
         }
     }
 
@@ -118,13 +129,14 @@ impl EnginePlugin for Steps {
         batch: &Batch<'_>,
         overlay: &mut Overlay,
     ) -> Result<Outcome, CallFailure> {
+        let started = Instant::now();
         let slot = &mut self.instances[step.0];
         let mut instance = match slot.take() {
             Some(instance) => instance,
             None => instantiate(&self.steps[step.0], &self.tables, &self.logs[step.0])?,
         };
         let began = Instant::now();
-        let hurried = if self.failing > FAILING_MAX {
+        let hurried = if self.failing > self.failing_max {
             u32::MAX
         } else {
             batch.halvings
@@ -148,10 +160,16 @@ impl EnginePlugin for Steps {
         }
         if answer.is_err() {
             meter.memory = 0;
-            self.failing += took;
+            self.failing += started.elapsed();
         } else if memory > self.steps[step.0].plugin.limits().memory_mark {
             // Some runtimes never give memory back. The next batch finds a new one.
             meter.replaced += 1;
+            meter.memory = 0;
+            let told = &mut self.told_replaced;
+            if told.is_none_or(|told| told.elapsed() >= REPLACED_PAUSE) {
+                *told = Some(Instant::now());
+                tell_replaced(&self.steps[step.0], memory);
+            }
         } else {
             *slot = Some(instance);
         }
@@ -201,7 +219,7 @@ fn tell(step: &StepPlugin, batch: &Batch<'_>, limit: Limit, lived: bool) {
     let limits = step.plugin.limits();
     let allowed = match limit {
         Limit::Memory => size(limits.memory),
-        Limit::Time => format!("{:?}", limits.time),
+        Limit::Time => format!("{:?}", deadline::allowed(limits.time, batch.halvings)),
         Limit::OutputBytes => size(limits.output_bytes),
         Limit::OutputRecords => limits.output_records.to_string(),
         Limit::LogLines => limits.log_lines.to_string(),
@@ -223,6 +241,17 @@ fn tell(step: &StepPlugin, batch: &Batch<'_>, limit: Limit, lived: bool) {
         } else {
             ": the call failed"
         }
+    );
+}
+
+fn tell_replaced(step: &StepPlugin, memory: usize) {
+    let limits = step.plugin.limits();
+    let (memory, mark) = (size(memory), size(limits.memory_mark));
+    tracing::warn!(
+        step = step.name,
+        plugin = step.plugin_name,
+        digest = step.plugin.digest(),
+        "an instance with {memory} of memory, above its mark of {mark}, is replaced; this is told once a minute at most"
     );
 }
 
