@@ -11,6 +11,7 @@ use crate::pipelines::{
 
 const PIPELINE: &str = r#"
 name = "letters"
+plugins.probe.limits.output-bytes = "1MiB"
 sources.in.topics = ["letters-in"]
 
 [steps.probe]
@@ -45,7 +46,7 @@ fn letters_say_where_they_come_from_and_why() {
     for topic in ["letters-in", "letters-out", "letters-dead"] {
         kafka.topic(topic, 1, &[]);
     }
-    let sent = ["a", "fail", "b", "trap", "c", "loop", "big 70000000", "d"];
+    let sent = ["a", "fail", "b", "trap", "c", "loop", "big 1100000", "d"];
     write_values(&folder, "letters-in", &sent);
     let mut life = run(&folder, PIPELINE);
     let worker = wait_records(&mut life, sent.len() as u64);
@@ -62,7 +63,7 @@ fn letters_say_where_they_come_from_and_why() {
         ("fail", "1", "refused", "asked to fail"),
         ("trap", "3", "call", "unreachable"),
         ("loop", "5", "call", "it missed its deadline"),
-        ("big 70000000", "6", "call", "more than its 64MiB of output"),
+        ("big 1100000", "6", "call", "more than its 1MiB of output"),
     ];
     assert_eq!(letters.len(), expected.len(), "{letters:#?}");
     for (letter, (value, offset, kind, reason)) in letters.iter().zip(expected) {

@@ -173,7 +173,7 @@ impl Instance {
                 self.hit = limit_of(&error);
                 Err(fail(&error, &limits))
             }
-            Ok(Err(reason)) => Err(CallFailure::Plugin(in_a_line(&reason))),
+            Ok(Err(reason)) => Err(CallFailure::Plugin(reason)),
             Ok(Ok(outcome)) => self.take(outcome),
         };
         if !self.store.data_mut().limits.take_refused() {
@@ -216,11 +216,10 @@ fn limit_of(error: &wasmtime::Error) -> Option<Limit> {
     if deadline::is_missed(error) {
         return Some(Limit::Time);
     }
-    is_copied_too_much(error).then_some(Limit::OutputBytes)
-}
-
-fn is_copied_too_much(error: &wasmtime::Error) -> bool {
-    error.root_cause().to_string().contains(COPIED_TOO_MUCH)
+    let words = error.root_cause().to_string();
+    words
+        .contains(COPIED_TOO_MUCH)
+        .then_some(Limit::OutputBytes)
 }
 
 /// What went wrong in a call, in a line.
@@ -276,7 +275,7 @@ fn take_outcome(outcome: records::Outcome) -> Result<Outcome, String> {
         failures: failures
             .map(|failure| Failure {
                 origin: failure.origin,
-                reason: in_a_line(&failure.reason),
+                reason: failure.reason,
             })
             .collect(),
     })

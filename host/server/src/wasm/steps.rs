@@ -152,9 +152,7 @@ impl EnginePlugin for Steps {
         meter.memory = memory as u64;
         if let Some(limit) = instance.take_hit() {
             meter.hits.count(limit);
-            let told = &mut self.told[step.0][limit as usize];
-            if told.is_none_or(|told| told.elapsed() >= TELLING_PAUSE) {
-                *told = Some(Instant::now());
+            if is_due(&mut self.told[step.0][limit as usize], TELLING_PAUSE) {
                 tell(&self.steps[step.0], &batch, limit, answer.is_ok());
             }
         }
@@ -165,9 +163,7 @@ impl EnginePlugin for Steps {
             // Some runtimes never give memory back. The next batch finds a new one.
             meter.replaced += 1;
             meter.memory = 0;
-            let told = &mut self.told_replaced;
-            if told.is_none_or(|told| told.elapsed() >= REPLACED_PAUSE) {
-                *told = Some(Instant::now());
+            if is_due(&mut self.told_replaced, REPLACED_PAUSE) {
                 tell_replaced(&self.steps[step.0], memory);
             }
         } else {
@@ -212,6 +208,15 @@ fn count(
         }
         Err(_) => meter.failed_calls += 1,
     }
+}
+
+/// Whether something that was told of last at this time, if ever, may be told of again; it is now, then.
+fn is_due(told: &mut Option<Instant>, pause: Duration) -> bool {
+    let is_due = told.is_none_or(|told| told.elapsed() >= pause);
+    if is_due {
+        *told = Some(Instant::now());
+    }
+    is_due
 }
 
 /// Says which limit a plugin ran into, and with what.
