@@ -124,9 +124,12 @@ impl Markers {
         ids.filter(|id| state.holds_back(*id)).collect()
     }
 
-    /// The coordinator asks for no marker in a topic that is gone.
+    /// The coordinator asks for no marker in a topic that is gone, but for what it is asking for at the moment: nothing is held back
+    /// there any more, so that nobody waits for what this leaves behind.
     pub(super) fn forget(&self, topic: &str) {
-        for all in self.state().missing.values_mut() {
+        let mut state = self.state();
+        state.held.retain(|(name, _)| name != topic);
+        for all in state.missing.values_mut() {
             all.retain(|(name, _)| name != topic);
         }
     }
