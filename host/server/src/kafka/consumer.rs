@@ -14,6 +14,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka_sys::RDKafkaErrorCode as Code;
 
 use super::client::{Clients, SESSION};
+use super::loss::Loss;
 use super::native::{
     ErrorRef, GroupMetadata, NativeConsumer, Noted, Polled, RecordRef, TopicHandle, list,
 };
@@ -81,16 +82,13 @@ pub struct GroupConsumer {
     topics: Vec<String>,
     /// Topics that records came from.
     seen: Vec<(TopicHandle, TopicId)>,
-    /// Everything was given up outside of a poll, because it was lost; the group's request to do so is still to come.
-    abandoned: Cell<bool>,
+    loss: Loss,
     /// When the session was seen to have timed out, unless the client was renewed for it.
     lost: Cell<Option<Instant>>,
     /// When this life began, unless the client was renewed on account of the last one.
     began: Cell<Option<Instant>>,
     standing: Cell<Standing>,
     looks: Cell<Looks>,
-    /// The client was replaced while something was held, or offered: the worker has still to be told that that is lost.
-    renewed: Cell<bool>,
     /// The client was asked last for committed offsets in vain: another one is asked next.
     ask_another: Cell<bool>,
     /// Partitions that are not read on, since there is nothing where they were to be; with why. The worker has still to be told.
@@ -108,7 +106,7 @@ impl GroupConsumer {
             worker,
             topics: topics.to_vec(),
             seen: Vec::new(),
-            abandoned: Cell::new(false),
+            loss: Loss::default(),
             lost: Cell::new(None),
             began: Cell::new(Some(now)),
             standing: Cell::new(Standing::Outside { since: now }),
@@ -116,7 +114,6 @@ impl GroupConsumer {
                 due: now + OFFER_MAX,
                 settled: false,
             }),
-            renewed: Cell::new(false),
             ask_another: Cell::new(false),
             unsought: RefCell::default(),
         };
@@ -196,10 +193,10 @@ impl GroupConsumer {
             }
         };
         close(self.native.replace(native));
-        self.abandoned.set(false);
-        match self.standing.get() {
-            Standing::Outside { .. } => self.wait_for_offer(),
-            Standing::Offered | Standing::Holding => self.renewed.set(true),
+        let is_outside = matches!(self.standing.get(), Standing::Outside { .. });
+        self.loss.replace_client(!is_outside);
+        if is_outside {
+            self.wait_for_offer();
         }
     }
 
@@ -322,7 +319,7 @@ impl Member for GroupConsumer {
 
     fn rebalances(&mut self) -> Vec<Rebalance> {
         let mut wanted = Vec::new();
-        if self.renewed.get() {
+        if self.loss.is_orphaned() {
             self.seen.clear();
             wanted.push(Rebalance::Lost);
         }
@@ -332,7 +329,7 @@ impl Member for GroupConsumer {
                     self.standing.set(Standing::Offered);
                     Rebalance::Assigned(self.places(&list))
                 }
-                Noted::Revoke if self.abandoned.take() => Rebalance::Lost,
+                Noted::Revoke if self.loss.take_request() => Rebalance::Lost,
                 Noted::Revoke if self.native().is_assignment_lost() => {
                     self.lost.set(Some(Instant::now()));
                     Rebalance::Lost
@@ -344,7 +341,7 @@ impl Member for GroupConsumer {
     }
 
     fn assign(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), String> {
-        if self.renewed.get() {
+        if self.loss.is_orphaned() {
             // It was the old client's offer; that it is lost is what the worker is told next.
             return Ok(());
         }
@@ -358,9 +355,7 @@ impl Member for GroupConsumer {
 
     fn unassign(&mut self) -> Result<(), String> {
         self.wait_for_offer();
-        // A look may have found the same loss again since the worker was told of it: the next assignment is not the one that was lost.
-        self.abandoned.set(false);
-        if self.renewed.take() {
+        if !self.loss.answer() {
             // That was the old client's.
             return Ok(());
         }
@@ -368,8 +363,7 @@ impl Member for GroupConsumer {
     }
 
     fn is_lost(&self) -> bool {
-        self.abandoned.get()
-            || self.renewed.get()
+        self.loss.is_open()
             || self.native().is_assignment_lost()
             || self.native().fatal_error().is_some()
     }
@@ -382,12 +376,12 @@ impl Member for GroupConsumer {
 
     fn look_after_seat(&self) -> bool {
         self.renew();
-        if !self.abandoned.get() && self.native().is_assignment_lost() {
+        if !self.loss.is_abandoned() && self.native().is_assignment_lost() {
             tracing::warn!(target: "millstream::kafka", "the partitions were lost");
             self.lost.set(Some(Instant::now()));
-            self.abandoned.set(self.native().unassign().is_ok());
+            self.loss.abandon(self.native().unassign().is_ok());
         }
-        self.abandoned.get() || self.renewed.get()
+        self.loss.is_open()
     }
 
     fn look_at_session(&self) {

@@ -12,6 +12,7 @@ mod consumer;
 mod group;
 #[expect(unsafe_code, reason = "calls a C library")]
 mod identity;
+mod loss;
 #[expect(unsafe_code, reason = "calls a C library")]
 mod metadata;
 #[expect(unsafe_code, reason = "calls a C library")]
