@@ -45,6 +45,7 @@ courses! {
     Unstable = "offsets found pending",
     Trap = "traps of plugins",
     Poison = "poison records left out",
+    Letter = "dead letters",
     TaskStopped = "tasks stopped by a record",
     GuestReplaced = "plugin instances thrown away with a failed call",
     SendFailed = "sends that failed",

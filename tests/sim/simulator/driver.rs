@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use millstream_engine::commit::machine::Reason;
 use millstream_engine::commit::verdict::{Sends, Verdict};
-use millstream_engine::pipeline::{Kept, SinkId, Target};
+use millstream_engine::pipeline::{Kept, OnError, SinkId, Target};
 use millstream_engine::record::Record;
 use millstream_engine::state::changelog;
 use millstream_engine::task::run::{Broken, Output};
@@ -263,7 +263,12 @@ impl Loop {
         self.world
             .note(|| format!("{}: ran {} of {at:?}", self.seat, ran.records));
         for _ in &ran.failures {
-            self.world.count(Course::Poison);
+            let has_letters = self.world.plan.on_error == OnError::DeadLetter;
+            self.world.count(if has_letters {
+                Course::Letter
+            } else {
+                Course::Poison
+            });
         }
         if ran.stopper().is_some() {
             self.world.count(Course::TaskStopped);
@@ -491,7 +496,8 @@ impl Loop {
         self.engine.changes().try_for_each(|change| {
             let topic = pipeline.changelog(change.map).into();
             let at = (topic, change.partition);
-            producer.send(at, change.timestamp, Some(change.key), change.value)
+            let (key, value) = (Some(change.key), change.value);
+            producer.send(at, change.timestamp, key, value, std::iter::empty())
         })
     }
 }
@@ -531,7 +537,8 @@ impl Output for Sending<'_> {
         };
         let key = record.key.unwrap_or_default();
         let at = (topic, changelog::partition(key, partitions));
+        let (key, value, headers) = (record.key, record.value, record.headers.iter());
         self.producer
-            .send(at, record.timestamp, record.key, record.value)
+            .send(at, record.timestamp, key, value, headers)
     }
 }

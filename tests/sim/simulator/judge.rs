@@ -20,12 +20,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_broker::{Broker, Outcome, Standing};
+use millstream_broker::{Broker, Headers, Outcome, Standing};
 use millstream_engine::commit::token::Token;
 use millstream_engine::pipeline::{Kept, Pipeline};
 use millstream_engine::state::restore::{MapPartition, Phase};
 
-use super::pipeline::{MapPlace, NAME};
+use super::pipeline::{DEAD, MapPlace, NAME};
 use super::reference::{Reference, Text, Work, text};
 use super::world::Violation;
 
@@ -154,11 +154,17 @@ impl Judge {
                         Fate::Open(open.number)
                     }
                 };
-                log.end = written.record.offset + 1;
+                let record = written.record;
+                let value = record.value.map(text);
+                log.end = record.offset + 1;
                 log.records.push(Written {
-                    offset: written.record.offset,
-                    key: text(written.record.key.unwrap_or_default()),
-                    value: written.record.value.map(text),
+                    offset: record.offset,
+                    key: text(record.key.unwrap_or_default()),
+                    value: if log.place.0 == DEAD {
+                        Some(letter(record.headers, &value.unwrap_or_default()))
+                    } else {
+                        value
+                    },
                     fate,
                 });
             }
@@ -357,6 +363,17 @@ impl Judge {
     }
 }
 
+/// A letter as other outputs are: with the place that it came from before its value.
+fn letter(headers: Headers<'_>, value: &str) -> Text {
+    let mut place = BTreeMap::new();
+    for (name, value) in headers {
+        place.insert(text(name), text(value.unwrap_or_default()));
+    }
+    let of = |name: &str| place.get(name).map_or("none", Text::as_str);
+    let (partition, offset) = (of("millstream-partition"), of("millstream-offset"));
+    format!("{partition}:{offset}:{value}")
+}
+
 impl Log {
     /// Whether the contents lack only such changes before their position as nobody can read any more, since a later one of the same key made
     /// compaction take them away.
@@ -447,3 +464,6 @@ fn contents(partition: &MapPartition) -> BTreeMap<Text, Text> {
 pub fn wrong(name: &'static str, what: String) -> Violation {
     Violation { name, what }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use millstream_broker::{Broker, Error, Isolation, Outcome, Place, Records, Settings, Spec};
-use millstream_engine::pipeline::MapId;
+use millstream_engine::pipeline::{MapId, OnError};
 use millstream_engine::state::restore::Phase;
 
 use super::assignment::seat_of;
@@ -12,7 +12,7 @@ use super::changelogs::write_snapshots;
 use super::course::Course;
 use super::driver::{Halt, Loop};
 use super::faults::befall;
-use super::pipeline::{OUT, STREAM};
+use super::pipeline::{DEAD, OUT, STREAM};
 use super::plan::{EVENTS, FAULTS_UNTIL, Incoming, TABLE, Upstream};
 use super::producer::Producer;
 use super::world::{Life, Violation, Weather, World};
@@ -37,7 +37,9 @@ fn create_topics(world: &World) {
         (TABLE, true),
     ];
     let plain = plain.map(|(name, compact)| (name.to_owned(), compact));
-    for (name, compact) in changelogs.chain(plain) {
+    let has_letters = world.plan.on_error == OnError::DeadLetter;
+    let letters = has_letters.then(|| (DEAD.to_owned(), false));
+    for (name, compact) in changelogs.chain(plain).chain(letters) {
         let settings = Settings {
             compact,
             ..Settings::default()

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use millstream_engine::commit::ledger::Ledger;
 use millstream_engine::pipeline::{
-    From, Grant, Guarantee, Input, Kept, Map, MapId, Pipeline, Sink, Source, SourceId, SourceTopic,
-    Start, Step, StepId, Target,
+    FAILED_PORT, From, Grant, Guarantee, Input, Kept, Map, MapId, OnError, Pipeline, Sink, Source,
+    SourceId, SourceTopic, Start, Step, StepId, Target,
 };
 use millstream_engine::record::Column;
 use millstream_engine::state::overlay::Overlay;
@@ -24,6 +24,8 @@ use super::world::{Directory, Violation, World};
 
 pub const NAME: &str = "sim";
 pub const OUT: &str = "out";
+/// Of letters.
+pub const DEAD: &str = "dead";
 pub const STREAM: &str = "sim.keyed.stream";
 
 /// A map and the number of a partition of it.
@@ -43,14 +45,14 @@ pub fn build(plan: &Plan) -> Pipeline {
             state: Vec::new(),
             on_error: plan.on_error,
         }],
-        sinks: vec![sink(plan, "out", from_step(), Target::Topic(OUT.into()))],
+        sinks: vec![sink(plan, "out", from_step(""), Target::Topic(OUT.into()))],
         maps: Vec::new(),
     };
     match plan.shape {
         Shape::Filter => {}
         Shape::Map => {
             pipeline.maps = vec![map("users", Kept::Changelog)];
-            pipeline.sinks = vec![sink(plan, "users", from_step(), Target::Map(MapId(0)))];
+            pipeline.sinks = vec![sink(plan, "users", from_step(""), Target::Map(MapId(0)))];
         }
         Shape::Count => {
             pipeline.maps = vec![map("totals", Kept::State)];
@@ -71,6 +73,11 @@ pub fn build(plan: &Plan) -> Pipeline {
             pipeline.steps[0].lookups = vec![grant("countries")];
         }
     }
+    if plan.on_error == OnError::DeadLetter {
+        let target = Target::Topic(DEAD.into());
+        let letters = sink(plan, "dead", from_step(FAILED_PORT), target);
+        pipeline.sinks.push(letters);
+    }
     pipeline
 }
 
@@ -81,12 +88,12 @@ fn from_source(name: &str, source: usize) -> Input {
     }
 }
 
-fn from_step() -> Input {
+fn from_step(port: &str) -> Input {
     Input {
         name: "step".into(),
         from: From::Step {
             step: StepId(0),
-            port: String::new(),
+            port: port.into(),
         },
     }
 }
@@ -96,7 +103,10 @@ fn sink(plan: &Plan, name: &str, input: Input, target: Target) -> Sink {
         name: name.into(),
         inputs: vec![input],
         target,
-        on_error: plan.on_error,
+        on_error: match plan.on_error {
+            OnError::Fail => OnError::Fail,
+            OnError::Skip | OnError::DeadLetter => OnError::Skip,
+        },
     }
 }
 

@@ -9,6 +9,10 @@ use super::dice::Dice;
 /// Faults come within this time, in milliseconds; then all is healed.
 pub const FAULTS_UNTIL: i64 = 900;
 
+/// Of seeds that leave out what their step can't take, every so many write it to a topic: letters. Seeds that failed once are none of them.
+const LETTERS_EVERY: u64 = 5;
+const LETTERS_AT: u64 = 3;
+
 /// Virtual time at which a run begins: some day, in milliseconds since 1970.
 pub const BEGIN: i64 = 1_700_000_000_000;
 
@@ -154,7 +158,7 @@ pub fn payload(value: &str) -> &str {
 }
 
 impl Plan {
-    pub fn draw(dice: &mut Dice) -> Self {
+    pub fn draw(seed: u64, dice: &mut Dice) -> Self {
         let shapes = [
             Shape::Filter,
             Shape::Map,
@@ -165,9 +169,14 @@ impl Plan {
         let shape = dice.pick(&shapes);
         // A stream's records are in the log of another partition, behind others: who stops there stops them as well.
         let fails = shape != Shape::Stream && dice.chance(20);
+        let on_error = match (fails, seed % LETTERS_EVERY) {
+            (true, _) => OnError::Fail,
+            (false, LETTERS_AT) => OnError::DeadLetter,
+            (false, _) => OnError::Skip,
+        };
         let mut plan = Self {
             shape,
-            on_error: if fails { OnError::Fail } else { OnError::Skip },
+            on_error,
             partitions: dice.pick(&[2, 2, 3, 4]),
             hosts: dice.pick(&[1, 2, 2, 3]),
             workers: dice.pick(&[1, 1, 1, 2]),

@@ -93,19 +93,20 @@ impl Producer {
         self.transaction.set(self.transaction.get() + 1);
     }
 
-    pub fn send(
+    pub fn send<'h>(
         &mut self,
         at: Place,
         timestamp: i64,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
     ) -> Result<(), String> {
         if self.world.weather.borrow().do_sends_fail() && self.world.chance(30) {
             self.world.count(Course::SendFailed);
             return Err("the queue is full".into());
         }
         let waiting = self.waiting.entry(at).or_default();
-        waiting.push(timestamp, key, value, std::iter::empty());
+        waiting.push(timestamp, key, value, headers);
         Ok(())
     }
 

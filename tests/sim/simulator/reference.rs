@@ -6,7 +6,7 @@ use millstream_engine::pipeline::OnError;
 use millstream_engine::state::changelog;
 
 use super::judge::{Place, wrong};
-use super::pipeline::{OUT, STREAM, Treatment, counted, treatment};
+use super::pipeline::{DEAD, OUT, STREAM, Treatment, counted, treatment};
 use super::plan::{EVENTS, Shape, TABLE, payload};
 use super::world::Violation;
 
@@ -29,7 +29,7 @@ impl Work {
     /// A record that stands in the log of a topic which the pipeline writes.
     pub fn add(&mut self, place: &Place, key: &Text, value: Option<&Text>) {
         let value = value.cloned();
-        if place.0 == OUT || place.0 == STREAM {
+        if [OUT, STREAM, DEAD].contains(&place.0.as_str()) {
             // What was looked up is as it was then.
             let value = value.unwrap_or_default();
             let value = value
@@ -112,11 +112,17 @@ impl Reference {
         if self.stops_at(value) {
             return false;
         }
-        if treatment(self.shape, value.map(String::as_bytes)) != Treatment::Passed {
-            return true;
+        let mark = format!("{partition}:{offset}");
+        match treatment(self.shape, value.map(String::as_bytes)) {
+            Treatment::Passed => {}
+            Treatment::Failed if self.on_error == OnError::DeadLetter => {
+                let letter = format!("{mark}:{text}");
+                expected.output(DEAD, self.partitions, partition, key, letter);
+                return true;
+            }
+            Treatment::Dropped | Treatment::Failed => return true,
         }
         let text = payload(text);
-        let mark = format!("{partition}:{offset}");
         let out = match self.shape {
             Shape::Filter => format!("{mark}:{text}"),
             Shape::Map => {
@@ -163,7 +169,7 @@ impl Reference {
             let extra = there.iter().find(|output| !wanted.contains(output));
             let missing = wanted.iter().find(|output| !there.contains(output));
             let beyond = |value: &str| {
-                let is_out = place.0 == OUT;
+                let is_out = place.0 != STREAM;
                 origin(value).is_some_and(|(_, offset)| is_out && offset >= committed(*from))
             };
             let name = match (extra, missing) {

@@ -1,0 +1,208 @@
+//! The judge convicts whom it should: transactions are written by hand, a wrong one behind a right one.
+//!
+//! `fenced-committed` is not among them: the broker refuses what would have to be written. It is there for a broker that doesn't.
+
+use millstream_broker::{
+    Broker, Isolation, Membership, Outcome, PartitionOffset, Producer, Records, Settings, Spec,
+};
+use millstream_engine::commit::ledger::Ledger;
+use millstream_engine::commit::token::Token;
+use millstream_engine::pipeline::OnError;
+use millstream_engine::state::changelog;
+
+use super::super::pipeline::{DEAD, NAME, OUT, build};
+use super::super::plan::{EVENTS, Plan, Shape};
+use super::super::reference::Reference;
+use super::*;
+
+const PARTITIONS: u32 = 2;
+const KEY: &[u8] = b"k";
+
+/// A pipeline that lets records through which end in 1, and one transactional producer.
+struct Court {
+    broker: Broker,
+    judge: Judge,
+    producer: Producer,
+    sequences: BTreeMap<Place, i32>,
+}
+
+impl Court {
+    fn new(on_error: OnError) -> Self {
+        let plan = Plan {
+            shape: Shape::Filter,
+            on_error,
+            partitions: PARTITIONS,
+            hosts: 1,
+            workers: 1,
+            interval: 50,
+            poll_max: 9,
+            incoming: Vec::new(),
+            faults: Vec::new(),
+        };
+        let mut broker = Broker::default();
+        for topic in [EVENTS, OUT, DEAD] {
+            let created = broker.create_topic(topic, PARTITIONS, Settings::default());
+            created.expect("there are no topics yet");
+        }
+        let reference = Reference::new(plan.shape, on_error, PARTITIONS);
+        let mut judge = Judge::new(Arc::new(build(&plan)), reference);
+        judge.begin(&broker);
+        let producer = broker.init_producer_id(Some("seat"), 1000);
+        Self {
+            broker,
+            judge,
+            producer: producer.expect("a first producer"),
+            sequences: BTreeMap::new(),
+        }
+    }
+
+    /// Somebody else writes to partition 0 of the input.
+    fn input(&mut self, values: &[&str]) {
+        let mut records = Records::default();
+        for value in values {
+            records.push(0, Some(KEY), Some(value.as_bytes()), std::iter::empty());
+        }
+        let written = self.broker.produce(0, None, (EVENTS, 0), 0, records);
+        written.expect("the topic is there");
+        self.judge.look(&self.broker).expect("input is input");
+    }
+
+    /// An output, in the transaction.
+    fn output(&mut self, value: &str) {
+        self.write(OUT, value, &[]);
+    }
+
+    fn write(&mut self, topic: &str, value: &str, headers: &[(&str, &str)]) {
+        let at = (topic.to_owned(), changelog::partition(KEY, PARTITIONS));
+        let sequence = self.sequences.entry(at.clone()).or_default();
+        let headers = headers.iter();
+        let headers = headers.map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
+        let mut records = Records::default();
+        records.push(0, Some(KEY), Some(value.as_bytes()), headers);
+        let written =
+            self.broker
+                .produce(0, Some(&self.producer), (topic, at.1), *sequence, records);
+        written.expect("the producer is the newest");
+        *sequence += 1;
+        self.judge.look(&self.broker).expect("nothing is decided");
+    }
+
+    /// The name of the violation, if it is one, once the transaction has committed these offsets: partition, offset and number of
+    /// the transaction.
+    fn commit(&mut self, offsets: &[(u32, i64, u64)]) -> Option<&'static str> {
+        let token = |number| Token {
+            instance: "a".into(),
+            worker: 0,
+            run: 1,
+            number,
+        };
+        let marks: Vec<String> = offsets
+            .iter()
+            .map(|(.., number)| token(*number).to_metadata(&Ledger::default()))
+            .collect();
+        let offsets: Vec<PartitionOffset<'_>> = offsets
+            .iter()
+            .zip(&marks)
+            .map(|((partition, offset, _), metadata)| PartitionOffset {
+                topic: EVENTS,
+                partition: *partition,
+                offset: *offset,
+                metadata,
+            })
+            .collect();
+        let (producer, nobody) = (&self.producer, Membership::NONE);
+        let added = self
+            .broker
+            .commit_offsets_in_transaction(0, producer, NAME, &nobody, &offsets);
+        added.expect("the producer is the newest");
+        self.judge.look(&self.broker).expect("nothing is decided");
+        let ended = self.broker.end_transaction(producer, Outcome::Commit);
+        ended.expect("there is a transaction");
+        let looked = self.judge.look(&self.broker);
+        looked.err().map(|violation| violation.name)
+    }
+}
+
+/// The first record is in, and its output.
+fn begun(on_error: OnError, values: &[&str]) -> Court {
+    let mut court = Court::new(on_error);
+    court.input(values);
+    court.output("0:0:11");
+    assert_eq!(court.commit(&[(0, 1, 1)]), None);
+    court
+}
+
+fn skips() -> Court {
+    begun(OnError::Skip, &["11", "21", "31", "refuse"])
+}
+
+#[test]
+fn what_is_right_passes() {
+    let mut court = skips();
+    court.output("0:1:21");
+    court.output("0:2:31");
+    assert_eq!(court.commit(&[(0, 4, 2)]), None);
+}
+
+#[test]
+fn outputs_are_those_of_the_offsets() {
+    let cases: [(&str, &[&str]); 5] = [
+        ("lost", &["0:1:21"]),
+        ("duplicated", &["0:0:11", "0:1:21", "0:2:31"]),
+        ("torn", &["0:1:21", "0:2:31", "0:3:41"]),
+        ("wrong", &["0:2:31", "0:1:21"]),
+        ("wrong", &["0:1:21", "0:2:32"]),
+    ];
+    for (name, outputs) in cases {
+        let mut court = skips();
+        outputs.iter().for_each(|output| court.output(output));
+        assert_eq!(court.commit(&[(0, 3, 2)]), Some(name), "{outputs:?}");
+    }
+}
+
+#[test]
+fn offsets_go_forward_under_one_token() {
+    assert_eq!(skips().commit(&[(0, 0, 2)]), Some("went-back"));
+    let mut court = skips();
+    court.output("0:1:21");
+    let both = [(0, 2, 2), (1, 1, 3)];
+    assert_eq!(court.commit(&both), Some("two-tokens"));
+}
+
+#[test]
+fn who_stops_is_not_passed() {
+    let mut court = begun(OnError::Fail, &["11", "refuse"]);
+    assert_eq!(court.commit(&[(0, 2, 2)]), Some("passed"));
+}
+
+#[test]
+fn letters_are_outputs() {
+    let place = [("millstream-partition", "0"), ("millstream-offset", "1")];
+    let mut court = begun(OnError::DeadLetter, &["11", "refuse"]);
+    court.write(DEAD, "refuse", &place);
+    assert_eq!(court.commit(&[(0, 2, 2)]), None);
+    let mut court = begun(OnError::DeadLetter, &["11", "refuse"]);
+    assert_eq!(court.commit(&[(0, 2, 2)]), Some("lost"));
+}
+
+#[test]
+fn only_what_is_committed_is_read() {
+    let mut court = skips();
+    let read = |court: &Court, place, offset| {
+        let read = court.judge.read(place, offset);
+        read.err().map(|violation| violation.name)
+    };
+    assert_eq!(read(&court, (EVENTS, 0), 0), None);
+    court.output("0:1:21");
+    let out = (OUT, changelog::partition(KEY, PARTITIONS));
+    let end = Spec::Latest(Isolation::ReadUncommitted);
+    let offset = court.broker.list_offset(out, end);
+    let offset = offset.expect("the topic is there") - 1;
+    assert_eq!(read(&court, out, offset), Some("uncommitted-read"));
+    let aborted = court
+        .broker
+        .end_transaction(&court.producer, Outcome::Abort);
+    aborted.expect("there is a transaction");
+    court.judge.look(&court.broker).expect("an abort is right");
+    assert_eq!(read(&court, out, offset), Some("uncommitted-read"));
+}
