@@ -12,10 +12,10 @@ use rig::kafka::{Kafka, Options};
 use rig::millstream::{self, Millstream};
 
 use crate::dice::Dice;
+use crate::example::Example;
 use crate::fleet::{Fleet, SESSION};
 use crate::stage::{
-    Build, Example, PARTITIONS, Place, READY, Stage, asked, epochs, keep_uncommitted, number, told,
-    wait,
+    Build, PARTITIONS, Place, READY, Stage, asked, epochs, keep_uncommitted, number, told, wait,
 };
 use crate::storm::points;
 use crate::timings::Timings;

@@ -4,9 +4,8 @@
 use rig::kafka::Kafka;
 use rig::proxy;
 
-use crate::stage::{
-    DONE, Example, READY, Stage, committed, doubt_a_commit, epochs, lose_answers, wait,
-};
+use crate::example::Example;
+use crate::stage::{DONE, READY, Stage, committed, doubt_a_commit, epochs, lose_answers, wait};
 
 const EXAMPLE: Example = Example::Orders;
 
@@ -15,7 +14,7 @@ fn counting_undisturbed_and_over_a_clean_restart() {
     let mut stage = Stage::full(EXAMPLE, Kafka::start());
     let mut first = stage.spawn("a", "1s");
     first.wait_ready(READY);
-    let half = stage.sent / 2;
+    let half = stage.sent() / 2;
     wait("half of the orders", DONE, || {
         committed(EXAMPLE, &[&first]) >= half && epochs(&first) >= 2
     });

@@ -9,9 +9,10 @@ use rig::kafka::Kafka;
 use rig::millstream;
 use rig::proxy::{self, Then, When};
 
+use crate::example::Example;
 use crate::stage::{
-    DONE, Example, PARTITIONS, Place, READY, Stage, asked, behind_proxy, committed, doubt_a_commit,
-    epochs, events, lose_answers, lose_what_a_start_asks_for, wait,
+    DONE, PARTITIONS, Place, READY, Stage, asked, behind_proxy, committed, doubt_a_commit, epochs,
+    events, lose_answers, lose_what_a_start_asks_for, wait,
 };
 
 const EXAMPLE: Example = Example::Users;
@@ -22,7 +23,7 @@ fn exactly_once_undisturbed_and_over_a_clean_restart() {
     let mut stage = Stage::full(EXAMPLE, Kafka::start());
     let mut first = stage.spawn("a", "1s");
     first.wait_ready(READY);
-    let half = stage.sent / 2;
+    let half = stage.sent() / 2;
     wait("half of the events", DONE, || {
         committed(EXAMPLE, &[&first]) >= half
     });
@@ -72,7 +73,7 @@ fn exactly_once_over_a_broker_restart() {
     // Longer than the session: the worker is thrown out of the group before it can know.
     std::thread::sleep(Duration::from_secs(10));
     stage.kafka.restart();
-    println!("broker restarted at offset {at} of {}", stage.sent);
+    println!("broker restarted at offset {at} of {}", stage.sent());
     assert_eq!(life.exited(), None, "a broker that is away ends nothing");
     stage.add();
     stage.wait_done(&[&life]);
@@ -88,7 +89,7 @@ fn exactly_once_with_a_second_instance_joining_and_leaving() {
     println!(
         "second instance at offset {} of {}",
         committed(EXAMPLE, &[&first]),
-        stage.sent
+        stage.sent()
     );
     let mut second = stage.spawn("b", "200ms");
     second.wait_ready(READY);

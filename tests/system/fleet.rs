@@ -268,11 +268,16 @@ impl Fleet {
         life.is_some_and(|life| life.end == End::Itself)
     }
 
-    /// Whether somebody else is there who has committed since it began.
-    pub fn is_another_at_work(&self, number: usize) -> bool {
+    /// Whether somebody else says that it holds what this one held when it was last asked.
+    pub fn is_succeeded(&self, number: usize) -> bool {
+        let Some(victim) = &self.slots[number].life else {
+            return false;
+        };
         let others = self.slots.iter().enumerate();
-        let mut others = others.filter(|(other, _)| *other != number);
-        others.any(|(_, slot)| slot.is_at_work())
+        let others = others.filter(|(other, _)| *other != number);
+        let mut others = others.filter_map(|(_, slot)| slot.life.as_ref());
+        let is_held = |place: &Place| victim.last.held.contains_key(place);
+        others.any(|life| !life.is_frozen && life.last.held.keys().any(is_held))
     }
 
     /// Whether its next life is to begin by itself.
@@ -368,7 +373,7 @@ impl Fleet {
         let lives: Vec<&Millstream> = lives.map(|life| &life.process).collect();
         self.stage.wait_done(&lives);
         self.stage.judge(&lives);
-        self.stage.sent
+        self.stage.sent()
     }
 
     /// Starts who is due, and looks at everybody.

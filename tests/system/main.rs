@@ -14,6 +14,7 @@ mod dead_letters;
 mod dice;
 mod embedded;
 mod exactly_once;
+mod example;
 mod fleet;
 mod graphs;
 mod limits;

@@ -17,7 +17,6 @@ pub const NAME: &str = "materialize-users";
 pub const EVENTS: &str = "user-events";
 pub const ADULTS: &str = "adults";
 pub const MAP: &str = "users";
-pub const CHANGELOG: &str = "materialize-users.users.changelog";
 pub const MIN_AGE: &str = "18";
 pub const COUNTRIES: &str = "countries";
 
@@ -45,6 +44,27 @@ pub fn materialize_users(bootstrap: &str, interval: &str) -> String {
 pub fn count_by_country(bootstrap: &str, interval: &str) -> String {
     let plugins = ["parse", "count"];
     example("02-count-by-country", &plugins, bootstrap, interval)
+}
+
+/// Both in one pipeline of that name.
+pub fn both(name: &str, bootstrap: &str, interval: &str) -> String {
+    let users = materialize_users(bootstrap, interval);
+    let orders = count_by_country(bootstrap, interval);
+    let users = replace(
+        &users,
+        &[(&format!("name = \"{NAME}\""), &format!("name = \"{name}\""))],
+    );
+    // What both call the same, and the head, which there is once.
+    let (_, orders) = orders
+        .split_once("\n[sources")
+        .expect("an example has a source");
+    let changes = [
+        ("[plugins.parse]", "[plugins.order]"),
+        ("[steps.parse]", "[steps.order]"),
+        ("plugin = \"parse\"", "plugin = \"order\""),
+        ("inputs = [\"parse\"]", "inputs = [\"order\"]"),
+    ];
+    format!("{users}\n[sources{}", replace(orders, &changes))
 }
 
 fn example(name: &str, plugins: &[&str], bootstrap: &str, interval: &str) -> String {

@@ -149,6 +149,19 @@ fn the_proxy_holds_a_request_or_an_answer() {
 }
 
 #[test]
+fn the_proxy_sends_a_request_twice_and_answers_once() {
+    let ground = Ground::new();
+    let mut client = ground.connect(1);
+    ground.once(When::Before, Then::Twice);
+    ask(&mut client, END_TXN, 1);
+    ask(&mut client, END_TXN, 2);
+    assert_eq!([hear(&mut client), hear(&mut client)], [Some(1), Some(2)]);
+    let arrived = [(); 3].map(|()| ground.arrived());
+    assert_eq!(arrived.map(|arrived| arrived.number), [1, 1, 2]);
+    assert_eq!(arrived[0].connection, arrived[1].connection);
+}
+
+#[test]
 fn the_proxy_lets_a_request_come_late_or_again_on_another_connection() {
     let ground = Ground::new();
     ground.once(When::Before, Then::Late(WHILE));

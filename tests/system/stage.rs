@@ -15,25 +15,14 @@ use rig::proxy::{self, Listening, Proxy, Then, When};
 use rig::{http, judge, ports};
 use serde_json::Value;
 
-use crate::pipelines::{
-    ADULTS, CHANGELOG, COUNTRIES, EVENTS, MAP, MIN_AGE, NAME, count_by_country, make_countries,
-    materialize_users, workers,
-};
+use crate::example::{Example, Half};
+use crate::pipelines::{make_countries, workers};
 
 pub const PARTITIONS: u32 = 4;
 pub const READY: Duration = Duration::from_secs(90);
 /// Until everything is processed, restarts and session time-outs included.
 pub const DONE: Duration = Duration::from_secs(600);
 
-const ORDERS_NAME: &str = "count-by-country";
-const ORDERS: &str = "orders";
-const TOTALS: &str = "country-totals";
-const TOTALS_CHANGELOG: &str = "count-by-country.totals.changelog";
-/// Of orders: enough that a map of them isn't restored in no time.
-const ORDER_COUNTRIES: u64 = 20_000;
-const CUSTOMERS: &str = "5000";
-/// Of a thousand records.
-const MALFORMED: &str = "10";
 /// More records than any test writes.
 const ENDLESS: u64 = 1_000_000_000;
 
@@ -49,104 +38,6 @@ pub fn number(name: &str, otherwise: u64) -> u64 {
         set.parse()
             .unwrap_or_else(|_| panic!("{name}={set} is not a number"))
     })
-}
-
-/// How many keys the state of example 02 comes to.
-fn keys() -> u64 {
-    number("MILLSTREAM_CHAOS_KEYS", ORDER_COUNTRIES)
-}
-
-/// Which example's pipeline runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Example {
-    /// 01: events to a topic and a map.
-    Users,
-    /// 02: orders through a keyed stream and a state to a topic.
-    Orders,
-}
-
-impl Example {
-    pub fn input(self) -> &'static str {
-        match self {
-            Self::Users => EVENTS,
-            Self::Orders => ORDERS,
-        }
-    }
-
-    fn output(self) -> &'static str {
-        match self {
-            Self::Users => ADULTS,
-            Self::Orders => TOTALS,
-        }
-    }
-
-    /// The pipeline's name.
-    pub fn group(self) -> &'static str {
-        match self {
-            Self::Users => NAME,
-            Self::Orders => ORDERS_NAME,
-        }
-    }
-
-    /// What the pipeline writes for others, and to keep.
-    fn written(self) -> [&'static str; 2] {
-        match self {
-            Self::Users => [ADULTS, CHANGELOG],
-            Self::Orders => [TOTALS, TOTALS_CHANGELOG],
-        }
-    }
-
-    fn pipeline(self, bootstrap: &str, interval: &str, standby: u32) -> String {
-        let pipeline = match self {
-            Self::Users => materialize_users(bootstrap, interval),
-            Self::Orders => count_by_country(bootstrap, interval),
-        };
-        format!("standby = {standby}\n{pipeline}")
-    }
-
-    /// The judge's arguments to write so many records from this number on.
-    fn generation(self, broker: &str, from: u64, count: u64) -> Vec<String> {
-        let (count, from) = (count.to_string(), from.to_string());
-        let ids = (events() / 5).max(1).to_string();
-        let countries = keys().to_string();
-        let words = match self {
-            Self::Users => vec!["generate", broker, EVENTS, &count, &ids, MALFORMED],
-            Self::Orders => {
-                vec![
-                    "orders", broker, ORDERS, &count, CUSTOMERS, MALFORMED, &countries,
-                ]
-            }
-        };
-        let words = words.into_iter().chain(["--from", &from]);
-        words.map(str::to_owned).collect()
-    }
-
-    /// What the judge is asked, with these instances' addresses.
-    fn questions<'a>(
-        self,
-        broker: &'a str,
-        urls: &'a str,
-        partitions: &'a str,
-    ) -> Vec<Vec<&'a str>> {
-        let table = ["--countries", COUNTRIES];
-        let http = |pipeline, map| ["--http", urls, "--pipeline", pipeline, "--map", map];
-        match self {
-            Self::Users => {
-                let adults = ["adults", broker, EVENTS, ADULTS, MIN_AGE];
-                let changelog = ["changelog", broker, EVENTS, CHANGELOG, MIN_AGE, partitions];
-                vec![
-                    [&adults[..], &table].concat(),
-                    [&changelog[..], &http(NAME, MAP), &table].concat(),
-                ]
-            }
-            Self::Orders => {
-                let changelog = TOTALS_CHANGELOG;
-                let counts = ["counts", broker, ORDERS, TOTALS, changelog, partitions];
-                let http = http(ORDERS_NAME, "totals");
-                vec![[&counts[..], &http].concat()]
-            }
-        }
-    }
 }
 
 /// Which server runs.
@@ -189,19 +80,42 @@ impl Drop for Feed {
     }
 }
 
+/// A topic that is read.
+struct Input {
+    half: Half,
+    /// So many records are in it, or will be by themselves.
+    sent: u64,
+    feed: Option<Feed>,
+}
+
+impl Input {
+    fn feed(&self, broker: &str, count: u64, rate: u64, wanted: Option<PathBuf>) -> Feed {
+        let mut arguments = self.half.generation(broker, self.sent, count);
+        arguments.extend(["--rate".to_owned(), rate.to_string()]);
+        if let Some(file) = &wanted {
+            arguments.extend(["--while".to_owned(), file.display().to_string()]);
+        }
+        let writer = std::thread::spawn(move || judge::count(&judged(&arguments), "records"));
+        Feed {
+            writer: Some(writer),
+            wanted,
+        }
+    }
+}
+
 /// A broker with some of the records in it, more of them coming, and what runs on it.
 pub struct Stage {
     pub kafka: Kafka,
     pub example: Example,
-    /// So many records are in the topic, or will be by themselves.
-    pub sent: u64,
+    inputs: Vec<Input>,
     pub folder: Folder,
     /// How many copies of each map partition other processes keep.
     pub standby: u32,
     /// Of each instance.
     pub workers: u32,
     pub build: Build,
-    feed: Option<Feed>,
+    /// Whether streams have all that was ever written to them.
+    pub keeps_streams: bool,
     lives: u32,
     /// Where the instances have their HTTP: one that comes back is to be found where it was.
     ports: BTreeMap<String, u16>,
@@ -216,68 +130,71 @@ impl Stage {
     /// A quarter of the records is there, the others come in half a minute or more.
     pub fn fed(example: Example, kafka: Kafka) -> Self {
         let mut stage = Self::new(example, kafka, events() - events() / 4 * 3);
-        let rate = (stage.sent / 10).max(100);
-        let count = events() - stage.sent;
-        stage.feed = Some(stage.feed(count, rate, None));
-        stage.sent += count;
+        let rate = (stage.sent() / 10).max(100);
+        stage.feed_more(events() - stage.sent(), rate);
         stage
     }
 
-    /// A tenth of the records is there, or so many that their state has most of its keys, and more come at this rate until
-    /// [`Stage::wait_done`]: there is always something to do.
+    /// Some of the records are there, and more come at this rate until [`Stage::wait_done`]: there is always something to do.
     pub fn endless(example: Example, kafka: Kafka, rate: u64) -> Self {
-        let most_keys = if keys() == ORDER_COUNTRIES {
-            0
-        } else {
-            2 * keys()
-        };
-        let mut stage = Self::new(example, kafka, most_keys.max(events() / 10));
-        let wanted = stage.folder.write("wanted", "");
-        stage.feed = Some(stage.feed(ENDLESS, rate, Some(wanted)));
+        let mut stage = Self::new(example, kafka, example.first());
+        let each = rate.div_ceil(stage.inputs.len() as u64);
+        let broker = stage.kafka.direct();
+        for input in &mut stage.inputs {
+            let wanted = stage
+                .folder
+                .write(&format!("wanted-{}", input.half.input()), "");
+            input.feed = Some(input.feed(&broker, ENDLESS, each, Some(wanted)));
+        }
         stage
     }
 
     fn new(example: Example, kafka: Kafka, sent: u64) -> Self {
-        for topic in [example.input(), example.output()] {
-            kafka.topic(topic, PARTITIONS, &[]);
-        }
         let folder = Folder::new("stage");
-        if example == Example::Users {
+        if example.has(Half::Users) {
             make_countries(&kafka, &folder);
         }
-        judged(&example.generation(&kafka.direct(), 0, sent));
-        Self {
+        let mut inputs = Vec::new();
+        for half in example.halves() {
+            for topic in [half.input(), half.output()] {
+                kafka.topic(topic, PARTITIONS, &[]);
+            }
+            inputs.push(Input {
+                half: *half,
+                sent: 0,
+                feed: None,
+            });
+        }
+        let mut stage = Self {
             kafka,
             example,
-            sent,
+            inputs,
             folder,
             standby: 0,
             workers: 1,
             build: Build::Product,
-            feed: None,
+            keeps_streams: false,
             lives: 0,
             ports: BTreeMap::new(),
-        }
+        };
+        stage.write(sent);
+        stage
     }
 
-    fn feed(&self, count: u64, rate: u64, wanted: Option<PathBuf>) -> Feed {
-        let broker = self.kafka.direct();
-        let mut arguments = self.example.generation(&broker, self.sent, count);
-        arguments.extend(["--rate".to_owned(), rate.to_string()]);
-        if let Some(file) = &wanted {
-            arguments.extend(["--while".to_owned(), file.display().to_string()]);
-        }
-        let writer = std::thread::spawn(move || judge::count(&judged(&arguments), "records"));
-        Feed {
-            writer: Some(writer),
-            wanted,
-        }
+    /// So many records are in the topics that are read, or will be by themselves.
+    pub fn sent(&self) -> u64 {
+        self.inputs.iter().map(|input| input.sent).sum()
     }
 
     /// So many more, at this rate, from now on.
     pub fn feed_more(&mut self, count: u64, rate: u64) {
-        self.feed = Some(self.feed(count, rate, None));
-        self.sent += count;
+        let broker = self.kafka.direct();
+        let inputs = self.inputs.len() as u64;
+        for input in &mut self.inputs {
+            let count = count / inputs;
+            input.feed = Some(input.feed(&broker, count, rate.div_ceil(inputs), None));
+            input.sent += count;
+        }
     }
 
     /// Adds some more, at once.
@@ -287,8 +204,12 @@ impl Stage {
 
     fn write(&mut self, count: u64) {
         let broker = self.kafka.direct();
-        judged(&self.example.generation(&broker, self.sent, count));
-        self.sent += count;
+        let inputs = self.inputs.len() as u64;
+        for input in &mut self.inputs {
+            let count = count / inputs;
+            judged(&input.half.generation(&broker, input.sent, count));
+            input.sent += count;
+        }
     }
 
     /// An instance, at the address that it had if it was there before.
@@ -335,7 +256,7 @@ impl Stage {
 
     /// Adds what is missing of the records that the tests take, once no more come by themselves.
     pub fn top_up(&mut self) {
-        let missing = events().saturating_sub(self.sent);
+        let missing = events().saturating_sub(self.sent());
         if missing > 0 {
             self.write(missing);
         }
@@ -354,18 +275,19 @@ impl Stage {
 
     /// Waits until the group has committed all that is in the input topic, whichever instances run.
     pub fn wait_done(&mut self, instances: &[&Millstream]) {
-        if let Some(feed) = self.feed.take() {
-            let endless = feed.wanted.is_some();
-            let fed = feed.end();
-            self.sent += if endless { fed } else { 0 };
+        for input in &mut self.inputs {
+            if let Some(feed) = input.feed.take() {
+                let endless = feed.wanted.is_some();
+                let fed = feed.end();
+                input.sent += if endless { fed } else { 0 };
+            }
         }
-        let began = Instant::now();
-        while committed(self.example, instances) < self.sent {
+        let (began, sent) = (Instant::now(), self.sent());
+        while committed(self.example, instances) < sent {
             assert!(
                 began.elapsed() < DONE,
-                "not done in time: {} of {}",
+                "not done in time: {} of {sent}",
                 committed(self.example, instances),
-                self.sent
             );
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -375,9 +297,9 @@ impl Stage {
     pub fn judge(&self, instances: &[&Millstream]) {
         let broker = self.kafka.direct();
         let urls: Vec<String> = instances.iter().map(|instance| instance.url()).collect();
-        let (urls, partitions) = (urls.join(","), PARTITIONS.to_string());
-        for question in self.example.questions(&broker, &urls, &partitions) {
-            println!("{}", judge::run(&question).trim());
+        let questions = self.example.questions(&broker, &urls.join(","), PARTITIONS);
+        for question in questions {
+            println!("{}", judged(&question).trim());
         }
         if self.build == Build::Faulty {
             println!("{}", self.tokens(judge::run).trim());
@@ -390,8 +312,12 @@ impl Stage {
     }
 
     fn tokens<T>(&self, ask: fn(&[&str]) -> T) -> T {
-        let [output, changelog] = self.example.written();
-        ask(&["tokens", &self.kafka.direct(), output, changelog])
+        let mut topics = self.example.written();
+        topics.extend(self.example.stream().filter(|_| self.keeps_streams));
+        let broker = self.kafka.direct();
+        let mut question = vec!["tokens", &broker];
+        question.extend(topics.iter().map(String::as_str));
+        ask(&question)
     }
 }
 
@@ -443,10 +369,11 @@ pub fn committed(example: Example, instances: &[&Millstream]) -> u64 {
         let known = offsets.entry(place).or_default();
         *known = offset.max(*known);
     }
-    let input = offsets
+    let inputs: Vec<&str> = example.halves().iter().map(|half| half.input()).collect();
+    let read = offsets
         .iter()
-        .filter(|((topic, _), _)| topic == example.input());
-    input.map(|(_, offset)| offset).sum()
+        .filter(|((topic, _), _)| inputs.contains(&topic.as_str()));
+    read.map(|(_, offset)| offset).sum()
 }
 
 /// Of places that were somebody else's, each with the committed offset that was seen first since, leaves those of which nothing was
@@ -516,7 +443,7 @@ pub fn doubt_a_commit(example: Example) {
     let at = committed(example, &[&life]);
     println!(
         "broker stopped at the end of a transaction, offset {at} of {}",
-        stage.sent
+        stage.sent()
     );
     life.wait_line("the commit is in doubt", Duration::from_secs(60));
     stage.kafka.thaw();

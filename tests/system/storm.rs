@@ -10,11 +10,12 @@
 use std::time::{Duration, Instant};
 
 use rig::kafka::{Kafka, Options};
-use rig::proxy::{self, Listening};
+use rig::proxy::{self, Listening, Then, When};
 
 use crate::dice::Dice;
+use crate::example::Example;
 use crate::fleet::Fleet;
-use crate::stage::{Build, Example, Stage, number};
+use crate::stage::{Build, Stage, number};
 
 mod act;
 mod control;
@@ -68,10 +69,10 @@ fn storm_of_all_faults() {
         .saturating_sub(AROUND)
         .clamp(ROUND[0], ROUND[1]);
     let kinds = [
+        (1, Example::Both),
+        (3, Example::Both),
         (1, Example::Orders),
         (3, Example::Users),
-        (1, Example::Users),
-        (3, Example::Orders),
     ];
     for (round, (brokers, example)) in kinds.into_iter().cycle().enumerate() {
         named.round = round;
@@ -118,9 +119,14 @@ impl<'a> Round<'a> {
         stage.build = Build::Faulty;
         stage.standby = u32::from(dice.one_in(2));
         stage.workers = if dice.one_in(3) { 2 } else { 1 };
+        // Whether its transactions are whole can be asked of a stream that has them all.
+        stage.keeps_streams = example.stream().is_some() && dice.one_in(2);
+        if stage.keeps_streams {
+            proxy.on_request(proxy::DELETE_RECORDS, When::Before, |_| Then::Drop);
+        }
         println!(
-            "{brokers} brokers, {example:?}, {} workers each, {} standby copies",
-            stage.workers, stage.standby
+            "{brokers} brokers, {example:?}, {} workers each, {} standby copies, streams kept: {}",
+            stage.workers, stage.standby, stage.keeps_streams
         );
         Self {
             brokers,

@@ -1,14 +1,14 @@
 //! A TCP proxy before each broker that reads as much of Kafka's protocol as it takes to know which
 //! request passes, so that a test can act at exactly that moment: before the broker sees the n-th
 //! EndTxn, or when it has answered it and the client doesn't know yet. It can lose a frame, hold it,
-//! and let a request arrive late, or again, on another connection.
+//! and let a request arrive twice, or late, or again, on another connection.
 //!
 //! Clients come to it because the broker advertises its port
 //! ([`crate::kafka::Options::advertised`]). It never changes a frame, and loses, reorders or delays
 //! none by itself; at most [`CONNECTIONS_MAX`] connections are open at a time, and [`LATE_MAX`]
 //! requests on their way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -45,6 +45,7 @@ pub const ADD_PARTITIONS_TO_TXN: i16 = 24;
 pub const ADD_OFFSETS_TO_TXN: i16 = 25;
 pub const END_TXN: i16 = 26;
 pub const TXN_OFFSET_COMMIT: i16 = 28;
+pub const DELETE_RECORDS: i16 = 21;
 pub const DESCRIBE_CONFIGS: i16 = 32;
 
 /// When a hook is called.
@@ -58,8 +59,8 @@ pub enum When {
     Answered,
 }
 
-/// What becomes of the frame that a hook was called for. Only a request that the broker has not seen can be late or come again; for
-/// others these are a cut, and nothing.
+/// What becomes of the frame that a hook was called for. Only a request that the broker has not seen can be late, or come more than once;
+/// for others these are a cut, and nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Then {
     Forward,
@@ -74,6 +75,8 @@ pub enum Then {
     Late(Duration),
     /// It is forwarded, and arrives again after so long, on another connection.
     Again(Duration),
+    /// It is forwarded, and once more right behind itself. The client hears the first answer.
+    Twice,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -291,7 +294,7 @@ impl Shared {
     /// Whether the frame goes on after what a hook said, None where its connection is to be closed.
     fn passes(&self, then: Then) -> Option<bool> {
         match then {
-            Then::Forward | Then::Again(_) => Some(true),
+            Then::Forward | Then::Again(_) | Then::Twice => Some(true),
             Then::Cut | Then::Late(_) => None,
             Then::Drop => Some(false),
             Then::Hold(time) => {
@@ -388,7 +391,7 @@ fn serve(
     if shared.stopping.load(Ordering::SeqCst) {
         return Ok(()); // The last cut may have come before the insertion.
     }
-    let unanswered = Mutex::new(HashMap::new());
+    let unanswered = Mutex::new(Unanswered::default());
     thread::scope(|scope| {
         scope.spawn(|| {
             forward_answers(client, server, shared, &unanswered);
@@ -400,14 +403,20 @@ fn serve(
     Ok(())
 }
 
-type Unanswered = Mutex<HashMap<i32, Request>>;
+/// What a connection waits for, by correlation id.
+#[derive(Default)]
+struct Unanswered {
+    requests: HashMap<i32, Request>,
+    /// Those that were sent twice, whose second answer is nobody's.
+    doubled: HashSet<i32>,
+}
 
 fn forward_requests(
     mut client: &TcpStream,
     mut server: &TcpStream,
     broker: Broker,
     shared: &Arc<Shared>,
-    unanswered: &Unanswered,
+    unanswered: &Mutex<Unanswered>,
 ) {
     let mut frame = Vec::new();
     while read_frame(&mut client, &mut frame) {
@@ -415,12 +424,12 @@ fn forward_requests(
             return;
         };
         {
-            let mut unanswered = locked(unanswered);
-            if unanswered.len() >= UNANSWERED_MAX {
+            let requests = &mut locked(unanswered).requests;
+            if requests.len() >= UNANSWERED_MAX {
                 eprintln!("proxy: {UNANSWERED_MAX} requests without an answer: connection closed");
                 return;
             }
-            unanswered.insert(request.correlation_id, request);
+            requests.insert(request.correlation_id, request);
         }
         let then = shared.call(&request, When::Before);
         if let Then::Late(after) | Then::Again(after) = then {
@@ -430,6 +439,12 @@ fn forward_requests(
             Some(true) => {}
             Some(false) => continue,
             None => return,
+        }
+        if then == Then::Twice {
+            locked(unanswered).doubled.insert(request.correlation_id);
+            if server.write_all(&frame).is_err() {
+                return;
+            }
         }
         if server.write_all(&frame).is_err()
             || shared.passes(shared.call(&request, When::After)).is_none()
@@ -443,14 +458,22 @@ fn forward_answers(
     mut client: &TcpStream,
     mut server: &TcpStream,
     shared: &Shared,
-    unanswered: &Unanswered,
+    unanswered: &Mutex<Unanswered>,
 ) {
     let mut frame = Vec::new();
     while read_frame(&mut server, &mut frame) {
         let Some(id) = frame.get(4..8).and_then(|id| id.try_into().ok()) else {
             return;
         };
-        let request = locked(unanswered).remove(&i32::from_be_bytes(id));
+        let id = i32::from_be_bytes(id);
+        let request = {
+            let mut unanswered = locked(unanswered);
+            let request = unanswered.requests.remove(&id);
+            if request.is_none() && unanswered.doubled.remove(&id) {
+                continue;
+            }
+            request
+        };
         let then = request.map_or(Then::Forward, |request| {
             shared.call(&request, When::Answered)
         });

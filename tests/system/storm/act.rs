@@ -2,10 +2,11 @@
 //!
 //! Invariant: of three brokers one is down at most, and the only one goes down with no transaction in the moment of its end.
 
+use super::Round;
 use super::meddler::Plan;
 use super::points::doom;
-use super::{Example, Round};
 use crate::dice::Dice;
+use crate::example::Half;
 use crate::fleet::SESSION;
 use crate::stage::Faults;
 
@@ -201,7 +202,7 @@ impl Round<'_> {
         let more = self.dice.between(1_000, 5_000);
         self.fleet.pass(session + more);
         // Who froze alone finds its partitions as they were.
-        let has_successor = self.fleet.is_another_at_work(victim);
+        let has_successor = self.fleet.is_succeeded(victim);
         self.fleet.thaw(victim);
         if has_successor {
             self.tally.zombies += 1;
@@ -282,15 +283,15 @@ impl Round<'_> {
             return None;
         }
         let several = running.len() > 1;
-        let (example, standby) = (self.example, self.standby);
+        let (has_stream, standby) = (self.example.has(Half::Orders), self.standby);
+        let is_purged = has_stream && !self.fleet.stage().keeps_streams;
         let can_be = |point: &str| match point {
             // Who made the topics is there.
             "start-topic-made" => false,
             point if point.starts_with("standby-") => standby > 0 && several,
             point if point.starts_with("succession-") => several,
-            point if point.starts_with("purge-") || point.starts_with("epoch-merg") => {
-                example == Example::Orders
-            }
+            "purge-done" => is_purged,
+            point if point.starts_with("purge-") || point.starts_with("epoch-merg") => has_stream,
             _ => true,
         };
         let (point, times) = self.points.next(self.dice, can_be);

@@ -13,7 +13,8 @@ use rig::millstream::Millstream;
 use super::meddler::{Meddler, Plan};
 use super::{number, tally};
 use crate::dice::Dice;
-use crate::stage::{Build, Example, Faults, READY, Stage, behind_proxy, epochs, wait};
+use crate::example::Example;
+use crate::stage::{Build, Faults, READY, Stage, behind_proxy, epochs, wait};
 
 /// Until a transaction is torn.
 const LONG_ENOUGH: Duration = Duration::from_secs(240);

@@ -1,9 +1,9 @@
 //! What the proxy is to do with requests and answers that it has not seen yet, drawn by the storm; and what it did.
 //!
-//! Invariant: a request comes late only where its client had to send it again: its connection was cut. What TCP carries comes once;
-//! nothing here lets one come twice that its sender has sent once.
+//! Invariant: a request comes late only where its client had to send it again: its connection was cut. Where one comes twice that its sender
+//! has sent once, nothing else of that connection comes in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ use crate::dice::Dice;
 
 /// How long frames that are on their way may take to get where they go.
 const ARRIVED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What there is to draw for a request.
+const CHOICES: u64 = 9;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -35,19 +38,10 @@ impl Plan {
             dice.between(1, last)
         };
         let (api_key, name) = MEDDLED[usize::try_from(place).expect("it is below nine")];
-        let may_be_late = !matches!(api_key, HEARTBEAT | JOIN_GROUP | FETCH);
-        let millis =
-            |dice: &mut Dice, first, last| Duration::from_millis(dice.between(first, last));
-        let (when, then) = match dice.between(0, 6) {
-            // Held until its process is dead and back, a request to join takes the seat, for nobody.
-            0 if api_key != JOIN_GROUP => (When::Before, Then::Hold(millis(dice, 50, 3000))),
-            1 => (When::Answered, Then::Hold(millis(dice, 50, 3000))),
-            2 => (When::Before, Then::Drop),
-            3 => (When::Answered, Then::Drop),
-            4 => (When::Answered, Then::Cut),
-            _ if may_be_late => (When::Before, Then::Late(millis(dice, 50, 2500))),
-            _ => (When::Before, Then::Cut),
-        };
+        let choice = dice.between(0, CHOICES - 1);
+        let (when, then) = Self::choose(api_key, choice, |first, last| {
+            Duration::from_millis(dice.between(first, last))
+        });
         // Each that is lost costs whoever waits for it a time-out.
         let most = match then {
             Then::Drop => 1,
@@ -60,6 +54,48 @@ impl Plan {
             then,
             left: dice.between(1, most),
         }
+    }
+
+    /// What one of so many choices is for a request: when, and what.
+    fn choose(
+        api_key: i16,
+        choice: u64,
+        mut millis: impl FnMut(u64, u64) -> Duration,
+    ) -> (When, Then) {
+        let may_be_late = !matches!(api_key, HEARTBEAT | JOIN_GROUP | FETCH);
+        // A producer that asked once for its epoch is fenced by the second answer, which it never hears: that is `late_init`.
+        let may_be_doubled = !matches!(api_key, INIT_PRODUCER_ID | JOIN_GROUP | FETCH);
+        match choice {
+            // A request to join that is held until its process is dead and back takes the seat, for nobody.
+            0 => (When::Before, Then::Hold(millis(50, 3000))),
+            1 => (When::Answered, Then::Hold(millis(50, 3000))),
+            2 => (When::Before, Then::Drop),
+            3 => (When::Answered, Then::Drop),
+            4 => (When::Answered, Then::Cut),
+            5 | 6 if may_be_doubled => (When::Before, Then::Twice),
+            _ if may_be_late => (When::Before, Then::Late(millis(50, 2500))),
+            _ => (When::Before, Then::Cut),
+        }
+    }
+
+    /// All that can become of requests, whether it was drawn or not.
+    pub fn kinds() -> BTreeSet<(&'static str, &'static str)> {
+        let mut kinds = BTreeSet::new();
+        for (api_key, name) in MEDDLED {
+            for choice in 0..CHOICES {
+                let (when, then) =
+                    Self::choose(api_key, choice, |first, _| Duration::from_millis(first));
+                let plan = Self {
+                    api_key,
+                    name,
+                    when,
+                    then,
+                    left: 1,
+                };
+                kinds.insert((name, plan.kind()));
+            }
+        }
+        kinds
     }
 
     /// What leaves the next commits of so many workers in doubt.
@@ -103,6 +139,7 @@ impl Plan {
             (_, Then::Hold(_)) => "held",
             (_, Then::Drop) => "lost",
             (_, Then::Late(_)) => "late, its connection cut",
+            (_, Then::Twice) => "twice",
             _ => "lost with its connection",
         }
     }

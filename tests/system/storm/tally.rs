@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::meddler::{Meddler, Met};
+use super::meddler::{Meddler, Met, Plan};
 use super::points::Points;
 
 #[derive(Default)]
@@ -58,12 +58,20 @@ impl Tally {
         line("kills of the only broker", self.only_broker);
         line("kills of one of three brokers", self.one_of_three);
         line("kills of a coordinator among three", self.coordinators);
+        let kinds = Plan::kinds();
+        let never = kinds.iter().filter(|kind| !self.met.contains_key(kind));
+        let never: Vec<String> = never.map(|(name, kind)| format!("{name} {kind}")).collect();
         for ((name, kind), count) in &self.met {
             line(&format!("{name} {kind}"), *count);
         }
         line("lives whose disk failed", self.full_disks);
         line("processes joined", self.joined);
         line("processes asked to leave", self.left);
+        if never.is_empty() {
+            println!("every meddling with a request was met");
+        } else {
+            println!("never: {}", never.join(", "));
+        }
         let never = points.deaths().iter().filter(|(_, deaths)| **deaths == 0);
         let never: Vec<&str> = never.map(|(point, _)| point.as_str()).collect();
         if never.is_empty() {
