@@ -27,6 +27,7 @@ mod queries;
 mod quickstart;
 mod rig_proofs;
 mod routing;
+mod several;
 mod snapshots;
 mod stage;
 mod states;

@@ -207,16 +207,25 @@ pub fn start_second(folder: &Folder) -> Millstream {
     Millstream::spawn(&folder.join("second.log"), &arguments)
 }
 
-/// The workers in an answer of `/v1/status`.
-pub fn workers(body: &str) -> Vec<Value> {
+/// The pipelines in an answer of `/v1/status`.
+pub fn told(body: &str) -> Vec<Value> {
     let status: Value = serde_json::from_str(body).expect("status is JSON");
-    status["workers"].as_array().expect("a list").clone()
+    status["pipelines"].as_array().expect("a list").clone()
+}
+
+/// The workers of all of them; none of one that is starting.
+pub fn workers(body: &str) -> Vec<Value> {
+    let pipelines = told(body);
+    let workers = pipelines
+        .iter()
+        .filter_map(|pipeline| pipeline["workers"].as_array());
+    workers.flatten().cloned().collect()
 }
 
 /// What the first worker says of itself once it is as wanted.
 pub fn wait_worker(life: &mut Millstream, wanted: impl Fn(&Value) -> bool) -> Value {
     let answer = life.wait_get("/v1/status", WITHIN, |answer| {
-        wanted(&workers(answer.text())[0])
+        workers(answer.text()).first().is_some_and(&wanted)
     });
     workers(answer.text()).swap_remove(0)
 }

@@ -240,7 +240,8 @@ fn check_documents(life: &Millstream, document: &Document) {
     );
     get(map["entries_at"].as_str().expect("a path"));
     get("/v1/pipelines/queries/maps/users/entries/user-5");
-    let status = json_of(&get("/v1/status"));
+    get("/v1/pipelines/queries/readyz");
+    let status = json_of(&get("/v1/status"))["pipelines"][0].clone();
     assert_eq!(status["maps"][0]["index"], json!(["/country", "/age"]));
     let indexes = &status["maps"][0]["partitions"][0]["indexes"];
     assert_eq!(indexes[0]["pointer"], "/country");

@@ -7,7 +7,7 @@ use rig::millstream::Millstream;
 use rig::repository;
 use serde_json::{Value, json};
 
-use crate::pipelines::{WITHIN, plugin, wait_records};
+use crate::pipelines::{WITHIN, plugin, told, wait_records};
 
 /// A pipeline of the probe plugin, fed with these values.
 fn run(folder: &Folder, values: &[&str], more: &[&str]) -> Millstream {
@@ -103,8 +103,7 @@ fn logs_in_json_carry_their_fields() {
     let mut life = run(&folder, &["a", "trap"], &["--log", "json"]);
     life.wait_ready(WITHIN);
     wait_records(&mut life, 2);
-    let status: Value =
-        serde_json::from_str(life.get("/v1/status").text()).expect("status is JSON");
+    let status = told(life.get("/v1/status").text()).swap_remove(0);
     assert!(life.terminate(WITHIN).success());
     let lines: Vec<Value> = life
         .lines()

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use millstream_engine::pipeline::{Kept, Pipeline};
 
 use crate::cluster::{Admin as _, AdminError, Cluster};
+use crate::threads;
 
 /// How late it is noticed; as late as for sources.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
@@ -52,8 +53,7 @@ impl Growth {
         let mut thread = None;
         if !tables.is_empty() {
             let (cluster, stop) = (cluster.clone(), Arc::clone(&stop));
-            let started = std::thread::Builder::new().name("growth".into());
-            let started = started.spawn(move || watch(&cluster, &tables, &stop));
+            let started = threads::start("growth", move || watch(&cluster, &tables, &stop));
             thread = Some(started.map_err(|why| format!("a thread: {why}"))?);
         }
         Ok(Self { stop, thread })

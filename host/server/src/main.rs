@@ -33,6 +33,7 @@ mod status;
 mod supervisor;
 mod tables;
 mod telemetry;
+mod threads;
 mod topics;
 mod twin;
 mod wall_clock;

@@ -37,11 +37,16 @@ pub struct MapMemory {
     life: AtomicU64,
 }
 
+/// What the maps of a pipeline may take where its file says nothing, in bytes: half of what this process may have is for maps, in equal
+/// shares for its pipelines.
+pub fn share(pipelines: usize) -> usize {
+    let all = machine_memory().map_or(MEMORY_UNKNOWN, |all| all / 2);
+    all / pipelines.max(1)
+}
+
 impl MapMemory {
-    /// `memory` is what the pipeline file allows; by default, half of what this process may have is for maps.
-    pub fn new(pipeline: &Pipeline, memory: Option<usize>, seed: u64, life: u64) -> Self {
-        let limit =
-            memory.unwrap_or_else(|| machine_memory().map_or(MEMORY_UNKNOWN, |all| all / 2));
+    /// Of `limit` bytes.
+    pub fn new(pipeline: &Pipeline, limit: usize, seed: u64, life: u64) -> Self {
         Self {
             budget: Budget::new(limit, pipeline.maps.len()),
             names: pipeline.maps.iter().map(|map| map.name.clone()).collect(),

@@ -13,6 +13,7 @@ use millstream_engine::task::TopicPartition;
 use crate::cluster::{Admin as _, Cluster};
 use crate::fault;
 use crate::status::SharedStatus;
+use crate::threads;
 
 /// How often it is done, and how often it is looked whether the process ends.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -45,9 +46,7 @@ pub fn start<C: Cluster>(
             }
         }
     };
-    std::thread::Builder::new()
-        .name("purge".into())
-        .spawn(run)?;
+    threads::start("purge", run)?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use crate::directory::{Directory, MapPlace};
 use crate::insist::insist;
 use crate::map_memory::MapMemory;
 use crate::snapshots::Snapshots;
+use crate::threads;
 
 /// How long the thread sleeps where there is nothing to fold: how late a change may be seen.
 const IDLE: Duration = Duration::from_millis(5);
@@ -61,9 +62,7 @@ impl Replicated {
             let changelogs = Changelogs::new(reader, topics, Arc::clone(memory), snapshots);
             let (stop, directory) = (Arc::clone(&stop), Arc::clone(directory));
             let fold = move || fold(changelogs, &places, &directory, &stop);
-            let started = std::thread::Builder::new()
-                .name("tables".into())
-                .spawn(fold);
+            let started = threads::start("tables", fold);
             thread = Some(started.map_err(|why| format!("a thread: {why}"))?);
         }
         Ok(Self { stop, thread })

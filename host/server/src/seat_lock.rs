@@ -2,7 +2,8 @@
 //! also remembers how many workers the instance had, so that the next life can end what each of them left open, and which process has
 //! the lock: `millstream drain` asks that one to end.
 //!
-//! Its lines: how many workers; the id of the process, or [`DRAINED`] once that has left the group for good.
+//! Its lines: how many workers; the id of the process, or [`DRAINED`] once that has left the group for good. A file beside it asks the
+//! process to leave, for this pipeline and not for others that it runs.
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
@@ -74,6 +75,8 @@ impl SeatLock {
         let workers = lines(&mut file).map_or(0, |[workers, _]| workers.parse().unwrap_or(0));
         let mut lock = Self { file, workers };
         lock.write(&std::process::id().to_string());
+        // Whoever asked meant somebody else.
+        DrainRequest::of(pipeline, instance, bootstrap).take();
         Ok(lock)
     }
 
@@ -128,6 +131,27 @@ impl SeatLock {
         if let Err(error) = written {
             tracing::warn!("the lock file can't be written: {error}");
         }
+    }
+}
+
+/// The file that asks an instance to leave the group.
+#[derive(Clone, Debug)]
+pub struct DrainRequest(PathBuf);
+
+impl DrainRequest {
+    pub fn of(pipeline: &str, instance: &str, bootstrap: &str) -> Self {
+        let lock = folder().join(file_name(pipeline, instance, bootstrap));
+        Self(lock.with_extension("drain"))
+    }
+
+    /// Asks. The process looks when it gets its signal.
+    pub fn make(&self) -> std::io::Result<()> {
+        File::create(&self.0).map(|_| ())
+    }
+
+    /// Whether it was asked, once.
+    pub fn take(&self) -> bool {
+        std::fs::remove_file(&self.0).is_ok()
     }
 }
 

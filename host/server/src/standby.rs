@@ -18,6 +18,7 @@ use crate::cluster::{Cluster, instance_of};
 use crate::directory::{MapPlace, SharedPartition};
 use crate::fault;
 use crate::map_memory::MapMemory;
+use crate::threads;
 
 /// How long the thread sleeps where there is nothing to fold.
 const IDLE: Duration = Duration::from_millis(20);
@@ -100,9 +101,7 @@ impl Standby {
                 spared: BTreeSet::new(),
             };
             let stop = Arc::clone(&stop);
-            let started = std::thread::Builder::new()
-                .name("standby".into())
-                .spawn(move || keeper.run(&stop));
+            let started = threads::start("standby", move || keeper.run(&stop));
             thread = Some(started.map_err(|why| format!("a thread: {why}"))?);
         }
         Ok(Self { stop, thread })

@@ -1,9 +1,8 @@
-//! A process of a pipeline, from start to end: everything is checked, then workers run until one can't go on or the process is asked
-//! to end.
+//! A pipeline in a process, from start to end: everything is checked, then workers run until one can't go on or the pipeline is asked to
+//! end.
 //!
 //! Invariant: no worker starts before the whole configuration has passed, and the seat is locked on this host.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -20,18 +19,19 @@ use crate::fault;
 use crate::growth::Growth;
 use crate::insist::{self, insist};
 use crate::kafka::Clients;
-use crate::map_memory::MapMemory;
+use crate::map_memory::{self, MapMemory};
 use crate::outlet::{OpenError, Outlet};
 use crate::purge;
-use crate::query::{AskGroup, Routing, Served, Server};
+use crate::query::{AskGroup, Hosted, Routing, Served, Standing};
 use crate::replicated::{self, Replicated};
 use crate::restoring::Restoring;
-use crate::seat_lock::{LockError, SeatLock};
+use crate::seat_lock::{DrainRequest, LockError, SeatLock};
 use crate::snapshots::writer::Writer;
 use crate::snapshots::{self, MapCounts, Snapshots, State};
 use crate::standby::{Standby, Wanted};
 use crate::status::{self, SharedStatus};
 use crate::tables::Tables;
+use crate::threads;
 use crate::topics::{self, Topics, TopicsError};
 use crate::twin;
 use crate::wasm::StepPlugin;
@@ -46,18 +46,18 @@ const UNANSWERED_PAUSE: Duration = Duration::from_millis(500);
 /// What the command line says.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// How many pipelines the process runs.
+    pub pipelines: usize,
+    /// Of each.
     pub workers: u32,
     pub instance: String,
-    pub http: SocketAddr,
-    /// Host and port at which other instances can ask this one; port 0 stands for the one that HTTP listens on.
-    pub advertise: (String, u16),
     /// How long an unreachable broker is tried; for ever where there is none.
     pub connect_timeout: Option<Duration>,
     /// Where snapshots of maps are kept, if they are.
     pub state: Option<State>,
 }
 
-/// How the process is asked to end, and asked how it is.
+/// How a pipeline is asked to end, and asked how it is.
 #[derive(Clone, Debug)]
 pub struct Control {
     pub stop: Arc<AtomicBool>,
@@ -65,14 +65,17 @@ pub struct Control {
     pub drain: Arc<AtomicBool>,
     /// By number.
     pub workers: Vec<SharedStatus>,
+    /// By which it is asked to leave the group, if anybody else can see it.
+    pub drain_request: Option<DrainRequest>,
 }
 
 impl Control {
-    pub fn new(workers: u32, pipeline: &Pipeline) -> Self {
+    pub fn new(workers: u32, pipeline: &Pipeline, drain_request: Option<DrainRequest>) -> Self {
         Self {
             stop: Arc::default(),
             drain: Arc::default(),
             workers: status::of_workers(workers, pipeline),
+            drain_request,
         }
     }
 }
@@ -118,6 +121,14 @@ pub enum Failure {
     Damaged(usize),
     #[error("the workers did not end in time")]
     Stuck,
+    #[error("pipeline \"{pipeline}\": {failure}")]
+    Of {
+        pipeline: String,
+        failure: Box<Failure>,
+    },
+    /// Each is to be told.
+    #[error("{} failures", .0.len())]
+    Several(Vec<Failure>),
     #[error("not everything that was fed is processed: {0}")]
     Unprocessed(String),
 }
@@ -138,11 +149,13 @@ pub fn run(
     clients: &Clients,
     options: &Options,
     control: &Control,
+    hosted: &Hosted,
 ) -> Result<(), Failure> {
     let name = &config.pipeline.name;
     let mut lock = SeatLock::take(name, &options.instance, clients.bootstrap())?;
     fault::reach("start-seat-locked");
-    run_on(clients, Some(&mut lock), config, steps, options, control)?;
+    let locked = Some(&mut lock);
+    run_on(clients, locked, config, steps, options, control, hosted)?;
     if control.drain.load(Ordering::Relaxed) {
         fault::reach("drain-left");
         lock.note_drained();
@@ -159,14 +172,11 @@ pub fn run_on<C: Cluster>(
     steps: &Arc<Vec<StepPlugin>>,
     options: &Options,
     control: &Control,
+    hosted: &Hosted,
 ) -> Result<(), Failure> {
     let stop = &control.stop;
-    let (server, listener) = Server::bind(options.http).map_err(|source| Failure::System {
-        what: format!("HTTP can't listen on {}", options.http),
-        source,
-    })?;
-    let address = advertised(&options.advertise, server.address);
-    let cluster = &cluster.answering_at(&address);
+    let address = hosted.address();
+    let cluster = &cluster.answering_at(address);
     let admin = cluster.admin()?;
     let stopping = || stop.load(Ordering::Relaxed);
     match admin.connect(options.connect_timeout, stopping) {
@@ -176,7 +186,7 @@ pub fn run_on<C: Cluster>(
     fault::reach("start-connected");
     let patience = options.connect_timeout;
     let Some(topics) = insist_on_topics(patience, stop, || {
-        prepare(config, cluster, &admin, &address, stop)
+        prepare(config, cluster, &admin, address, stop)
     })?
     else {
         return Ok(());
@@ -199,9 +209,9 @@ pub fn run_on<C: Cluster>(
         return Ok(());
     };
 
-    let served = served(
-        cluster, address, config, steps, options, control, &topics, counts,
-    );
+    let served = Arc::new(served(
+        cluster, config, steps, options, control, &topics, counts,
+    ));
     let replicated = start_replicated(cluster, &served, snapshots.clone())?;
     let mut tables = (replicated, start_growth(cluster, &served)?);
     let directory = Arc::clone(&served.directory);
@@ -220,12 +230,8 @@ pub fn run_on<C: Cluster>(
     let workers = start_workers(seats, &served)?;
     fault::reach("start-workers-begun");
     start_purging(cluster, &served, control)?;
-    Server::serve(listener, served).map_err(|source| Failure::System {
-        what: "HTTP can't be served".into(),
-        source,
-    })?;
-    tracing::info!("listening on http://{}", server.address);
-    fault::reach("start-listening");
+    hosted.note(&config.pipeline.name, Standing::Running(served));
+    fault::reach("start-running");
     // Ending a client takes a tenth of a second, in which the workers have begun.
     drop(admin);
     let ended = watch(workers, &directory, &mut tables, stop);
@@ -290,7 +296,6 @@ fn prepare<C: Cluster>(
 )]
 fn served<C: Cluster>(
     cluster: &C,
-    address: String,
     config: &Config,
     steps: &[StepPlugin],
     options: &Options,
@@ -299,7 +304,10 @@ fn served<C: Cluster>(
     snapshots: Arc<[MapCounts]>,
 ) -> Served {
     let pipeline = Arc::new(config.pipeline.clone());
-    let memory = MapMemory::new(&pipeline, config.memory, draw(), draw());
+    let limit = config
+        .memory
+        .unwrap_or_else(|| map_memory::share(options.pipelines));
+    let memory = MapMemory::new(&pipeline, limit, draw(), draw());
     let retentions = topics.maps.iter().map(TopicFacts::removals_kept);
     Served {
         pipeline: Arc::clone(&pipeline),
@@ -316,15 +324,9 @@ fn served<C: Cluster>(
         memory: Arc::new(memory.forgetting(retentions.collect())),
         standbys: Arc::default(),
         workers: control.workers.clone(),
-        address,
         routing: Arc::new(Routing::new(&options.instance, &pipeline, asking(cluster))),
         snapshots,
     }
-}
-
-fn advertised((host, port): &(String, u16), listening: SocketAddr) -> String {
-    let port = if *port == 0 { listening.port() } else { *port };
-    format!("{host}:{port}")
 }
 
 fn asking<C: Cluster>(cluster: &C) -> AskGroup {
@@ -521,8 +523,8 @@ fn start_workers<C: Cluster>(seats: Seats<'_, C>, served: &Served) -> Result<Vec
             stop: Arc::clone(&control.stop),
             drain: Arc::clone(&control.drain),
         };
-        let thread = std::thread::Builder::new().name(format!("worker-{worker}"));
-        let started = thread.spawn(move || worker_thread::run(seat, producer));
+        let name = format!("worker-{worker}");
+        let started = threads::start(name, move || worker_thread::run(seat, producer));
         workers.push(started.map_err(|source| Failure::System {
             what: "a worker thread".into(),
             source,

@@ -248,7 +248,7 @@ mod tests {
             maps: maps.into(),
         };
         let directory = Arc::new(Directory::default());
-        let memory = MapMemory::new(&pipeline, None, 1, 1);
+        let memory = MapMemory::new(&pipeline, 64 << 20, 1, 1);
         for map in [MapId(0), MapId(1)] {
             for number in 0..3 {
                 let mut partition = memory.partition(map, 0, end);

@@ -91,7 +91,10 @@ fn standing<'a>(member: &'a GroupMember, own: &str, scope: Option<&str>) -> Stan
 fn is(address: &str, pipeline: &str, instance: &str) -> bool {
     let answer = ask(&format!("http://{address}/v1/status"), ANSWER_MAX);
     let status: Value = serde_json::from_str(&answer.unwrap_or_default()).unwrap_or_default();
-    status["pipeline"] == pipeline && status["instance"] == instance
+    let pipelines = status["pipelines"].as_array();
+    let mut pipelines = pipelines.map_or(&[][..], Vec::as_slice).iter();
+    let lives = |told: &Value| told["name"] == pipeline && told["state"] != "ended";
+    status["instance"] == instance && pipelines.any(lives)
 }
 
 /// The answer of a process, as it is.

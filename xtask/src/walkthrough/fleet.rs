@@ -195,6 +195,7 @@ fn held(address: SocketAddr) -> Option<Vec<u64>> {
     let answer = answer.timeout_global(Some(ANSWERED_WITHIN)).build().call();
     let text = answer.ok()?.body_mut().read_to_string().ok()?;
     let status: Value = serde_json::from_str(&text).ok()?;
+    let status = status["pipelines"].as_array()?.first()?;
     let workers = status["workers"].as_array()?.iter();
     let map = status["maps"].as_array()?.first()?;
     let partitions = map["partitions"].as_array()?.iter();

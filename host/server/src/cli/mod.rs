@@ -9,7 +9,6 @@ mod status;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use clap::{Parser, Subcommand};
 use crate::cluster::{Admin as _, Cluster as _};
 use crate::config::{self, Config, Overrides};
 use crate::load;
+use crate::seat_lock::DrainRequest;
 use crate::supervisor::{Control, Failure};
 use crate::telemetry::{self, LogFormat};
 use crate::topics;
@@ -41,7 +41,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a pipeline until SIGTERM or Ctrl-C.
+    /// Run pipelines until SIGTERM or Ctrl-C.
     Run(run::Arguments),
     /// Check a pipeline file and its plugins, without a broker.
     Check {
@@ -59,7 +59,7 @@ enum Command {
     },
     /// Show what a running process is doing.
     Status(status::Arguments),
-    /// Have a running process of this host commit, leave the group and end: others have its partitions at once.
+    /// Have a pipeline that runs on this host commit, leave the group and end: others have its partitions at once.
     Drain(drain::Arguments),
     /// Delete what a pipeline has left: committed offsets and changelogs in Kafka, snapshots on this host. Shows what there is, and
     /// asks.
@@ -146,14 +146,23 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
     let Err(failure) = result else {
         return ExitCode::SUCCESS;
     };
-    match &failure {
+    ExitCode::from(tell(&failure))
+}
+
+/// Says what failed, and returns the exit code for it.
+fn tell(failure: &Failure) -> u8 {
+    match failure {
         Failure::Config(problems) => eprintln!("{problems}"),
+        Failure::Several(all) => {
+            let codes = all.iter().map(tell);
+            return codes.max().unwrap_or(FAILED);
+        }
         other => eprintln!("millstream: {other}"),
     }
-    ExitCode::from(match failure {
+    match failure {
         Failure::Config(_) | Failure::CommandLine(_) => MISCONFIGURED,
         _ => FAILED,
-    })
+    }
 }
 
 /// A panic is a bug of ours, and what its thread held can't be trusted: the process ends at once, and its transactions with it.
@@ -166,20 +175,19 @@ fn end_on_panic() {
     }));
 }
 
-/// Sets the flag on the first SIGTERM or SIGINT; the second one ends the process at once. SIGUSR1 is `millstream drain`.
-fn watch_signals(control: &Control) -> Result<(), Failure> {
-    catch_signals(control).map_err(|source| Failure::System {
+/// Asks all pipelines to end on the first SIGTERM or SIGINT; the second one ends the process at once. SIGUSR1 is `millstream drain`.
+fn watch_signals(controls: Vec<Control>) -> Result<(), Failure> {
+    catch_signals(controls).map_err(|source| Failure::System {
         what: "signals can't be caught".into(),
         source,
     })
 }
 
-fn catch_signals(control: &Control) -> std::io::Result<()> {
+fn catch_signals(controls: Vec<Control>) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (stop, drain) = (Arc::clone(&control.stop), Arc::clone(&control.drain));
     let (mut terminate, mut interrupt, mut leave) = {
         let _inside = runtime.enter();
         (
@@ -189,30 +197,47 @@ fn catch_signals(control: &Control) -> std::io::Result<()> {
         )
     };
     let wait = async move {
+        let mut asked = false;
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = leave.recv() => {
-                    drain.store(true, Ordering::Relaxed);
                     tracing::info!("draining: committing what is open, leaving the group, then ending");
-                    stop.store(true, Ordering::Relaxed);
+                    drain(&controls);
                     continue;
                 }
             }
-            if stop.swap(true, Ordering::Relaxed) {
+            if std::mem::replace(&mut asked, true) {
                 eprintln!(
                     "millstream: ended at once, on a second signal; what was not committed comes again"
                 );
                 std::process::exit(i32::from(FAILED));
             }
             tracing::info!("committing what is open, then ending");
+            for control in &controls {
+                control.stop.store(true, Ordering::Relaxed);
+            }
         }
     };
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || runtime.block_on::<_>(wait))?;
     Ok(())
+}
+
+/// Has the pipelines leave their groups that were asked to; where a signal came that says of none, all.
+fn drain(controls: &[Control]) {
+    let is_asked = |control: &&Control| {
+        let request = control.drain_request.as_ref();
+        request.is_some_and(DrainRequest::take)
+    };
+    let asked: Vec<&Control> = controls.iter().filter(is_asked).collect();
+    let all = controls.iter().collect();
+    for control in if asked.is_empty() { all } else { asked } {
+        control.drain.store(true, Ordering::Relaxed);
+        control.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 fn instance_name(name: &str) -> Result<String, String> {

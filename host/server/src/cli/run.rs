@@ -1,9 +1,10 @@
 //! `millstream run`: on a Kafka, or on the broker in memory.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,26 +14,31 @@ use super::{
     duration, host_and_port, host_name, instance_name, read, runtime, start_ticker, watch_signals,
 };
 use crate::cluster::{Admin as _, Cluster as _};
-use crate::config::Overrides;
+use crate::config::{Config, Overrides};
 use crate::embedded::{Embedded, Keeper, PARTITIONS};
 use crate::feed::{Tap, Taps};
+use crate::kafka::Clients;
 use crate::load;
+use crate::query::{Hosted, Server, Standing};
+use crate::seat_lock::DrainRequest;
 use crate::supervisor::{self, Control, Failure, Options};
+use crate::wasm::{Runtime, StepPlugin};
 
 /// How often it is looked whether all that was fed is through.
 const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The pipeline file.
-    pipeline: PathBuf,
+    /// The pipeline files. Each has its own workers; where one ends, the others go on.
+    #[arg(required = true, value_name = "PIPELINE")]
+    pipelines: Vec<PathBuf>,
     /// Brokers to start from, in place of the file's `bootstrap.servers`.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "embedded")]
     bootstrap: Option<String>,
-    /// Worker threads.
+    /// Worker threads of each pipeline.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     workers: u32,
-    /// Name of this process among those of the pipeline; keep it over restarts. The host's name by default.
+    /// Name of this process among those of a pipeline; keep it over restarts. The host's name by default.
     #[arg(long, value_parser = instance_name)]
     instance: Option<String>,
     /// Where to answer HTTP.
@@ -64,10 +70,9 @@ pub struct Arguments {
 
 pub fn main(arguments: Arguments) -> Result<(), Failure> {
     let mut options = Options {
+        pipelines: arguments.pipelines.len(),
         workers: arguments.workers,
         instance: arguments.instance.clone().unwrap_or_else(host_name),
-        http: arguments.http,
-        advertise: advertised(arguments.advertise.clone(), arguments.http),
         connect_timeout: arguments.connect_timeout,
         state: None,
     };
@@ -75,17 +80,146 @@ pub fn main(arguments: Arguments) -> Result<(), Failure> {
         return embedded(&arguments, &options);
     }
     options.state = arguments.kept.open()?;
+    let runtime = runtime()?;
+    let _ticker = start_ticker(&runtime)?;
+    let loaded = load_all(&arguments, &options, &runtime)?;
+    watch_signals(loaded.iter().map(|one| one.control.clone()).collect())?;
+    let names = loaded.iter().map(|one| one.name().to_owned());
+    let hosted = serve(&arguments, &options.instance, names)?;
+    match loaded.as_slice() {
+        [alone] => alone.run(&options, &hosted),
+        several => run_several(several, &options, &hosted),
+    }
+}
+
+/// What a pipeline file says, ready to run.
+struct Loaded {
+    config: Config,
+    steps: Arc<Vec<StepPlugin>>,
+    clients: Clients,
+    control: Control,
+}
+
+impl Loaded {
+    fn name(&self) -> &str {
+        &self.config.pipeline.name
+    }
+
+    fn run(&self, options: &Options, hosted: &Hosted) -> Result<(), Failure> {
+        let (config, control) = (&self.config, &self.control);
+        supervisor::run(config, &self.steps, &self.clients, options, control, hosted)
+    }
+}
+
+/// All files, or all that is wrong with any.
+fn load_all(
+    arguments: &Arguments,
+    options: &Options,
+    runtime: &Runtime,
+) -> Result<Vec<Loaded>, Failure> {
     let overrides = Overrides {
-        bootstrap: arguments.bootstrap,
+        bootstrap: arguments.bootstrap.clone(),
         embedded: false,
     };
-    let runtime = runtime()?;
-    let config = read(&arguments.pipeline, &overrides, &runtime)?;
-    let _ticker = start_ticker(&runtime)?;
-    let (clients, steps) = load::all(&config, &runtime, &options.instance)?;
-    let control = Control::new(options.workers, &config.pipeline);
-    watch_signals(&control)?;
-    supervisor::run(&config, &steps, &clients, &options, &control)
+    let (mut loaded, mut failures) = (Vec::<Loaded>::new(), Vec::new());
+    for file in &arguments.pipelines {
+        match load_one(file, &overrides, options, runtime) {
+            Ok(one) if loaded.iter().any(|other| other.name() == one.name()) => {
+                let name = one.name();
+                failures.push(Failure::CommandLine(format!(
+                    "{}: another of the files has a pipeline \"{name}\" too; each has a name of its own",
+                    file.display()
+                )));
+            }
+            Ok(one) => loaded.push(one),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    one_or_several(failures).map_or(Ok(loaded), Err)
+}
+
+fn load_one(
+    file: &Path,
+    overrides: &Overrides,
+    options: &Options,
+    runtime: &Runtime,
+) -> Result<Loaded, Failure> {
+    let config = read(file, overrides, runtime)?;
+    let (clients, steps) = load::all(&config, runtime, &options.instance)?;
+    let name = &config.pipeline.name;
+    let request = DrainRequest::of(name, &options.instance, clients.bootstrap());
+    let control = Control::new(options.workers, &config.pipeline, Some(request));
+    Ok(Loaded {
+        config,
+        steps,
+        clients,
+        control,
+    })
+}
+
+fn one_or_several(mut failures: Vec<Failure>) -> Option<Failure> {
+    match failures.len() {
+        0 => None,
+        1 => failures.pop(),
+        _ => Some(Failure::Several(failures)),
+    }
+}
+
+/// Answers HTTP for pipelines of these names, which start.
+fn serve(
+    arguments: &Arguments,
+    instance: &str,
+    names: impl Iterator<Item = String>,
+) -> Result<Hosted, Failure> {
+    let http = arguments.http;
+    let (server, listener) = Server::bind(http).map_err(|source| Failure::System {
+        what: format!("HTTP can't listen on {http}"),
+        source,
+    })?;
+    let (host, port) = advertised(arguments.advertise.clone(), http);
+    // Port 0 stands for the one that it listens on.
+    let port = if port == 0 {
+        server.address.port()
+    } else {
+        port
+    };
+    let hosted = Hosted::new(instance, &format!("{host}:{port}"), names);
+    Server::serve(listener, hosted.clone()).map_err(|source| Failure::System {
+        what: "HTTP can't be served".into(),
+        source,
+    })?;
+    tracing::info!("listening on http://{}", server.address);
+    Ok(hosted)
+}
+
+/// Each on a thread of its own, whose lines in the log say which. Returns when all have ended.
+fn run_several(all: &[Loaded], options: &Options, hosted: &Hosted) -> Result<(), Failure> {
+    let run = |one: &Loaded| {
+        let span = tracing::error_span!("pipeline", name = one.name());
+        let _inside = span.enter();
+        let ended = one.run(options, hosted);
+        let why = ended.as_ref().err().map(ToString::to_string);
+        match &why {
+            None => tracing::info!("the pipeline has ended"),
+            Some(why) => tracing::error!("the pipeline has ended, others go on: {why}"),
+        }
+        hosted.note(one.name(), Standing::Ended(why));
+        ended.map_err(|failure| Failure::Of {
+            pipeline: one.name().to_owned(),
+            failure: Box::new(failure),
+        })
+    };
+    let ended = std::thread::scope(|scope| {
+        let run = &run;
+        let started = all.iter().map(|one| scope.spawn(move || run(one)));
+        let started: Vec<_> = started.collect();
+        let ended = started.into_iter().map(ScopedJoinHandle::join);
+        ended
+            .map(|end| end.expect("a panic ends the process"))
+            .collect::<Vec<_>>()
+    });
+    let failures = ended.into_iter().filter_map(Result::err).collect();
+    one_or_several(failures).map_or(Ok(()), Err)
 }
 
 /// What others are told, where the port may still be open.
@@ -105,8 +239,12 @@ fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
         bootstrap: None,
         embedded: true,
     };
+    let [file] = arguments.pipelines.as_slice() else {
+        let why = "--embedded runs one pipeline: its --feed and --out are that one's";
+        return Err(Failure::CommandLine(why.into()));
+    };
     let runtime = runtime()?;
-    let config = read(&arguments.pipeline, &overrides, &runtime)?;
+    let config = read(file, &overrides, &runtime)?;
     let _ticker = start_ticker(&runtime)?;
     let steps = load::steps(&config, &runtime)?;
     let pipeline = &config.pipeline;
@@ -118,7 +256,7 @@ fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
     });
     let places: Vec<_> = places.collect();
     cluster.admin()?.resolve_starts(&places, &[], || false)?;
-    let control = Control::new(options.workers, pipeline);
+    let control = Control::new(options.workers, pipeline, None);
     let workers = &control.workers;
     let opened = Taps::open(
         &cluster,
@@ -134,7 +272,9 @@ fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
     };
     let keeper = Keeper::start(Arc::clone(cluster.shared()), &pipeline.name).map_err(thread)?;
     let stop = &control.stop;
-    watch_signals(&control)?;
+    watch_signals(vec![control.clone()])?;
+    let names = std::iter::once(pipeline.name.clone());
+    let hosted = serve(arguments, &options.instance, names)?;
     let ran = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
@@ -144,7 +284,8 @@ fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
                 }
             }
         });
-        let ran = supervisor::run_on(&cluster, None, &config, &steps, options, &control);
+        let (config, control) = (&config, &control);
+        let ran = supervisor::run_on(&cluster, None, config, &steps, options, control, &hosted);
         stop.store(true, Ordering::Relaxed);
         ran
     });

@@ -38,40 +38,57 @@ pub fn main(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn show(status: &Value) -> String {
-    let mut text = format!(
-        "pipeline {}, instance {}, version {}\n",
-        word(&status["pipeline"]),
-        word(&status["instance"]),
-        word(&status["version"])
-    );
-    for step in list(&status["steps"]) {
-        text += &format!("step {}: {}\n", word(&step["name"]), word(&step["plugin"]));
-    }
-    for worker in list(&status["workers"]) {
-        text += &show_worker(worker);
-    }
-    for map in list(&status["maps"]) {
-        let partitions = list(&map["partitions"]);
-        let sum = |field: &str| {
-            partitions
-                .iter()
-                .filter_map(|p| p[field].as_u64())
-                .sum::<u64>()
-        };
-        let live = partitions.iter().filter(|p| p["state"] == "live").count();
+    let mut text = String::new();
+    for pipeline in list(&status["pipelines"]) {
         text += &format!(
-            "map {}: {} entries, {} bytes in {} partitions",
-            word(&map["name"]),
-            sum("entries"),
-            sum("bytes"),
-            partitions.len()
+            "pipeline {}, instance {}, version {}: {}\n",
+            word(&pipeline["name"]),
+            word(&status["instance"]),
+            word(&status["version"]),
+            word(&pipeline["state"])
         );
-        if live < partitions.len() {
-            text += &format!(", {} of them being restored", partitions.len() - live);
-        }
-        text += "\n";
+        text += &show_pipeline(pipeline);
     }
     text
+}
+
+fn show_pipeline(pipeline: &Value) -> String {
+    let mut text = String::new();
+    if let Some(why) = pipeline["error"].as_str() {
+        text += &format!("  FAILED: {why}\n");
+    }
+    for step in list(&pipeline["steps"]) {
+        text += &format!("step {}: {}\n", word(&step["name"]), word(&step["plugin"]));
+    }
+    for worker in list(&pipeline["workers"]) {
+        text += &show_worker(worker);
+    }
+    for map in list(&pipeline["maps"]) {
+        text += &show_map(map);
+    }
+    text
+}
+
+fn show_map(map: &Value) -> String {
+    let partitions = list(&map["partitions"]);
+    let sum = |field: &str| {
+        partitions
+            .iter()
+            .filter_map(|p| p[field].as_u64())
+            .sum::<u64>()
+    };
+    let live = partitions.iter().filter(|p| p["state"] == "live").count();
+    let mut text = format!(
+        "map {}: {} entries, {} bytes in {} partitions",
+        word(&map["name"]),
+        sum("entries"),
+        sum("bytes"),
+        partitions.len()
+    );
+    if live < partitions.len() {
+        text += &format!(", {} of them being restored", partitions.len() - live);
+    }
+    text + "\n"
 }
 
 fn show_worker(worker: &Value) -> String {

@@ -20,6 +20,7 @@ use super::native::{
 };
 use super::seat;
 use crate::cluster::{Cluster as _, Committed, ConsumeError, Consumed, Member, Rebalance};
+use crate::threads;
 
 /// Offsets to commit, and who we are in the group.
 #[derive(Debug)]
@@ -530,8 +531,7 @@ fn subscribed(clients: &Clients, worker: u32, topics: &[String]) -> Result<Nativ
 
 /// Apart, where there can be a thread for it: a client that waits for brokers may take long to close.
 fn close(native: NativeConsumer) {
-    let thread = std::thread::Builder::new().name("closing".into());
-    if let Err(why) = thread.spawn(move || drop(native)) {
+    if let Err(why) = threads::start("closing", move || drop(native)) {
         tracing::warn!(target: "millstream::kafka", "a client was closed without a thread: {why}");
     }
 }

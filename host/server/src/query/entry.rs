@@ -12,7 +12,7 @@ use millstream_engine::state::restore::Phase;
 
 use super::peers::Answer;
 use super::routing::{self, ENTRY_WEIGHT};
-use super::{Refusal, Served, parameters, path};
+use super::{Hosted, Refusal, Served, parameters, path};
 
 const PARTITION: &str = "millstream-partition";
 
@@ -21,12 +21,13 @@ const PARTITION: &str = "millstream-partition";
 /// which changelog partition answered, and up to which offset it had been folded; `millstream-instance`, where. With `partition=N` that
 /// one alone is asked.
 pub async fn get(
-    State(served): State<Served>,
+    State(hosted): State<Hosted>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let [pipeline, _, map, _, key] = path::parts(uri.path());
-    let map = path::map(&served, pipeline, map)?;
+    let served = path::pipeline(&hosted, pipeline)?;
+    let map = path::map(&served, map)?;
     let key = path::decoded(key)?;
     let routed = routing::asked_for(&headers)?;
     let is_routed = routed.is_some();

@@ -18,7 +18,7 @@ use super::cursor::Cursor;
 use super::parameters::{self, Parameters};
 use super::peers::Answer;
 use super::routing::{self, PAGE_WEIGHT};
-use super::{Refusal, Served, path};
+use super::{Hosted, Refusal, Served, path};
 use crate::directory::SharedPartition;
 
 /// Slots, and bytes of keys and values, that one step looks at.
@@ -35,12 +35,13 @@ const LOOKED: &str = "millstream-looked";
 /// `GET /v1/pipelines/{pipeline}/maps/{map}/entries`: a page, and the cursor of the next one. Partitions that others hold are asked of
 /// them, one after another, as far as the page goes.
 pub async fn list(
-    State(served): State<Served>,
+    State(hosted): State<Hosted>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let [pipeline, _, map, ..] = path::parts(uri.path());
-    let map = path::map(&served, pipeline, map)?;
+    let served = path::pipeline(&hosted, pipeline)?;
+    let map = path::map(&served, map)?;
     let of = served.partitions_of[map.0];
     let parameters = parameters::read(uri.query().unwrap_or_default(), map, of)?;
     let routed = routing::asked_for(&headers)?.is_some();

@@ -8,17 +8,20 @@ use millstream_engine::state::committed::Committed;
 use millstream_engine::state::restore::Phase;
 use serde_json::{Value, json};
 
-use super::{Refusal, Served, path};
+use super::{Hosted, Refusal, Served, path};
 
-/// `GET /v1/pipelines`: the one that this process runs.
-pub async fn pipelines(State(served): State<Served>) -> Json<Value> {
-    let name = &served.pipeline.name;
-    Json(json!({ "pipelines": [{ "name": name, "maps": format!("/v1/pipelines/{name}/maps") }] }))
+/// `GET /v1/pipelines`: those of this process.
+pub async fn pipelines(State(hosted): State<Hosted>) -> Json<Value> {
+    let pipelines = hosted.all().map(|(name, standing)| {
+        let maps = format!("/v1/pipelines/{name}/maps");
+        json!({ "name": name, "state": standing.word(), "maps": maps })
+    });
+    Json(json!({ "pipelines": pipelines.collect::<Vec<_>>() }))
 }
 
 /// `GET /v1/pipelines/{pipeline}/maps`: the maps with their indexes, and what the partitions held here weigh.
-pub async fn maps(State(served): State<Served>, uri: Uri) -> Result<Json<Value>, Refusal> {
-    path::pipeline(&served, path::parts(uri.path())[0])?;
+pub async fn maps(State(hosted): State<Hosted>, uri: Uri) -> Result<Json<Value>, Refusal> {
+    let served = path::pipeline(&hosted, path::parts(uri.path())[0])?;
     let maps = (0..served.pipeline.maps.len()).map(|map| of_map(&served, MapId(map)));
     Ok(Json(json!({ "maps": maps.collect::<Vec<_>>() })))
 }

@@ -3,7 +3,8 @@
 //!
 //! Counters of records are of committed epochs, so that a replay counts nothing twice; those of steps count calls, replays included.
 
-use std::fmt::Error;
+mod families;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,22 +12,27 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use millstream_engine::pipeline::MapId;
 use millstream_engine::state::restore::Phase;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{Refusal, Served};
+use self::families::{Families, Labels};
+use super::{Hosted, Refusal, Served, Standing};
 use crate::plugin_limits::Limit;
 use crate::snapshots::MapCounts;
 use crate::status::{StepMeter, WorkerStatus};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-pub async fn get(State(served): State<Served>) -> Result<Response, Refusal> {
-    let labels = [("pipeline".into(), served.pipeline.name.clone().into())];
-    let mut registry = Registry::with_prefix_and_labels("millstream", labels.into_iter());
-    registry.register_collector(Box::new(Scrape::of(&served)));
+pub async fn get(State(hosted): State<Hosted>) -> Result<Response, Refusal> {
+    let mut families = Families::default();
+    for (name, standing) in hosted.all() {
+        families.pipeline = name.into();
+        tell_standing(&standing, &mut families);
+        if let Standing::Running(served) = standing {
+            Scrape::of(&served).tell(&mut families);
+        }
+    }
+    let mut registry = Registry::with_prefix("millstream");
+    registry.register_collector(Box::new(families));
     let mut text = String::new();
     let encoded = prometheus_client::encoding::text::encode(&mut text, &registry);
     encoded.map_err(|_| {
@@ -36,9 +42,14 @@ pub async fn get(State(served): State<Served>) -> Result<Response, Refusal> {
     Ok(([("content-type", CONTENT_TYPE)], text).into_response())
 }
 
-type Labels = Vec<(&'static str, String)>;
+fn tell_standing(standing: &Standing, out: &mut Families) {
+    let is_running = u64::from(matches!(standing, Standing::Running(_)));
+    let help =
+        "Whether the pipeline runs: 0 before it does, and once it has ended while others go on.";
+    out.gauges("up", help, &[(Vec::new(), is_running)]);
+}
 
-/// All that is shown, as of one moment.
+/// What is shown of a pipeline, as of one moment.
 #[derive(Debug)]
 struct Scrape {
     build: Labels,
@@ -240,108 +251,107 @@ impl Scrape {
     }
 }
 
-impl Collector for Scrape {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let mut out = Out(&mut encoder);
+impl Scrape {
+    fn tell(&self, out: &mut Families) {
         let build = vec![(self.build.clone(), 1)];
         out.gauges(
             "build",
             "Version of the program, revision of pipeline and plugins.",
             &build,
-        )?;
+        );
         let help = "Records consumed and dealt with.";
         out.counters(
             "source_records",
             help,
             &self.sum(|worker| worker.tally.records),
-        )?;
+        );
         let help = "Bytes of their keys, values and headers.";
-        out.counters("source_bytes", help, &self.sum(|worker| worker.tally.bytes))?;
+        out.counters("source_bytes", help, &self.sum(|worker| worker.tally.bytes));
         let help = "Offsets between what is committed and the end of the partition.";
-        out.gauges("source_lag", help, &self.lag())?;
-        self.encode_steps(&mut out)?;
+        out.gauges("source_lag", help, &self.lag());
+        self.tell_steps(out);
         let help = "Records written to topics, or put into maps.";
-        out.counters("sink_records", help, &self.by_sink(|sent| sent.records))?;
+        out.counters("sink_records", help, &self.by_sink(|sent| sent.records));
         let help = "Bytes of their keys, values and headers.";
-        out.counters("sink_bytes", help, &self.by_sink(|sent| sent.bytes))?;
+        out.counters("sink_bytes", help, &self.by_sink(|sent| sent.bytes));
         let help = "Records left out, set aside, or stopped at: what the plugin refused, calls that failed, null keys, records too large.";
-        out.counters("failed_records", help, &self.failures())?;
-        self.encode_epochs(&mut out)?;
-        self.encode_maps(&mut out)?;
-        self.encode_routing(&mut out)
+        out.counters("failed_records", help, &self.failures());
+        self.tell_epochs(out);
+        self.tell_maps(out);
+        self.tell_routing(out);
     }
 }
 
 impl Scrape {
-    fn encode_steps(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+    fn tell_steps(&self, out: &mut Families) {
         let help = "Records handed to the plugin.";
         out.counters(
             "step_input_records",
             help,
             &self.by_step(|meter| meter.records_in),
-        )?;
+        );
         let help = "Bytes of their keys, values and headers.";
         out.counters(
             "step_input_bytes",
             help,
             &self.by_step(|meter| meter.bytes_in),
-        )?;
+        );
         let help = "Records that the plugin put out.";
         out.counters(
             "step_output_records",
             help,
             &self.by_step(|meter| meter.records_out),
-        )?;
+        );
         let help = "Bytes of keys, values and headers that the plugin wrote itself; what records inherit is not counted.";
         out.counters(
             "step_output_bytes",
             help,
             &self.by_step(|meter| meter.bytes_out),
-        )?;
+        );
         let help = "Calls of the plugin, one a batch.";
-        out.counters("step_calls", help, &self.by_step(|meter| meter.calls))?;
+        out.counters("step_calls", help, &self.by_step(|meter| meter.calls));
         let help = "Calls that failed as a whole: a trap, a missed deadline, a malformed answer.";
         out.counters(
             "step_failed_calls",
             help,
             &self.by_step(|meter| meter.failed_calls),
-        )?;
+        );
         let help = "Time spent in the plugin.";
         out.seconds(
             "step_plugin_seconds",
             help,
             &self.by_step(|meter| meter.time.as_secs_f64()),
-        )?;
+        );
         let help = "Memory that the plugin's instances have, all workers together.";
         out.gauges(
             "step_memory_bytes",
             help,
             &self.by_step(|meter| meter.memory),
-        )?;
+        );
         let help = "Memory that they may have.";
         out.gauges(
             "step_memory_limit_bytes",
             help,
             &self.by_step(|meter| meter.limits.memory as u64),
-        )?;
-        self.encode_limits(out)
+        );
+        self.tell_limits(out);
     }
 
     /// What plugins took of what they may, and how often they wanted more.
-    fn encode_limits(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+    fn tell_limits(&self, out: &mut Families) {
         let help = "Instances that were replaced between two batches, because they had more memory than their mark.";
         out.counters(
             "step_replaced_instances",
             help,
             &self.by_step(|meter| meter.replaced),
-        )?;
+        );
         type Most = fn(&StepMeter) -> u64;
         let help = "The longest call since the start.";
         let longest = self.most_by_step(|meter| meter.longest);
-        out.durations("step_longest_call_seconds", help, &longest)?;
+        out.durations("step_longest_call_seconds", help, &longest);
         let help = "How long a call may take.";
         let allowed = self.most_by_step(|meter| meter.limits.time);
-        out.durations("step_call_limit_seconds", help, &allowed)?;
+        out.durations("step_call_limit_seconds", help, &allowed);
         let gauges: [(&str, &str, Most); 4] = [
             (
                 "step_largest_answer_bytes",
@@ -365,20 +375,20 @@ impl Scrape {
             ),
         ];
         for (name, help, most) in gauges {
-            out.gauges(name, help, &self.most_by_step(most))?;
+            out.gauges(name, help, &self.most_by_step(most));
         }
         let help = "Lines that the plugin logged.";
         out.counters(
             "step_log_lines",
             help,
             &self.by_step(|meter| meter.log_lines),
-        )?;
+        );
         let help = "Lines that it may log a second, all workers together.";
         let allowed = self.by_step(|meter| u64::from(meter.limits.log_lines));
-        out.gauges("step_log_lines_limit", help, &allowed)?;
+        out.gauges("step_log_lines_limit", help, &allowed);
         let help =
             "How often the plugin ran into one of its limits; for log-lines, the lines left out.";
-        out.counters("step_limit_hits", help, &self.hits())
+        out.counters("step_limit_hits", help, &self.hits());
     }
 
     fn hits(&self) -> Vec<(Labels, u64)> {
@@ -397,7 +407,7 @@ impl Scrape {
         all
     }
 
-    fn encode_epochs(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+    fn tell_epochs(&self, out: &mut Families) {
         type Count = fn(&WorkerStatus) -> u64;
         let outcomes: [(&str, Count); 3] = [
             ("committed", |worker| worker.tally.committed),
@@ -409,61 +419,61 @@ impl Scrape {
             (vec![("outcome", outcome.to_owned())], count)
         });
         let help = "Epochs by outcome; those that were in doubt count as committed or aborted too.";
-        out.counters("epochs", help, &epochs)?;
+        out.counters("epochs", help, &epochs);
         let help = "Time from closing an epoch to its commit.";
         let mut commits = crate::status::Commits::default();
         self.workers
             .iter()
             .for_each(|worker| commits.add(&worker.commits));
-        out.histogram("commit_seconds", help, &commits)?;
+        out.histogram("commit_seconds", help, &commits);
         let stopped = self.sum(|worker| worker.stopped.len() as u64);
         out.gauges(
             "stopped_tasks",
             "Tasks that a record has stopped.",
             &stopped,
-        )?;
+        );
         let retrying = self.sum(|worker| {
             let retrying = worker.retrying.as_ref();
             retrying.map_or(0, |retrying| u64::from(retrying.epochs))
         });
         let help = "Epochs that failed since the last one that was committed.";
-        out.gauges("retried_epochs", help, &retrying)
+        out.gauges("retried_epochs", help, &retrying);
     }
 
-    fn encode_maps(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+    fn tell_maps(&self, out: &mut Families) {
         let help = "Partitions of the map held here.";
-        out.gauges("map_partitions", help, &self.by_map(|map| map.partitions))?;
+        out.gauges("map_partitions", help, &self.by_map(|map| map.partitions));
         let help = "Partitions of the map that a copy is kept of here, for when their owner goes.";
         out.gauges(
             "map_standby_partitions",
             help,
             &self.by_map(|map| map.standbys),
-        )?;
+        );
         let help = "Of the partitions held, how many are being restored.";
         out.gauges(
             "map_restoring_partitions",
             help,
             &self.by_map(|map| map.restoring),
-        )?;
+        );
         let help = "Changelog offsets to be read before all of them are restored.";
         out.gauges(
             "map_restore_offsets_left",
             help,
             &self.by_map(|map| map.offsets_left),
-        )?;
+        );
         let help = "Entries held here.";
-        out.gauges("map_entries", help, &self.by_map(|map| map.entries))?;
+        out.gauges("map_entries", help, &self.by_map(|map| map.entries));
         let help = "Bytes of their keys and values.";
-        out.gauges("map_bytes", help, &self.by_map(|map| map.bytes))?;
+        out.gauges("map_bytes", help, &self.by_map(|map| map.bytes));
         let help = "Memory that they take, indexes included.";
-        out.gauges("map_memory_bytes", help, &self.by_map(|map| map.memory))?;
+        out.gauges("map_memory_bytes", help, &self.by_map(|map| map.memory));
         let help = "Memory that all maps may take.";
         let limit = vec![(Vec::new(), self.memory_limit)];
-        out.gauges("maps_memory_limit_bytes", help, &limit)?;
-        self.encode_snapshots(out)
+        out.gauges("maps_memory_limit_bytes", help, &limit);
+        self.tell_snapshots(out);
     }
 
-    fn encode_snapshots(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+    fn tell_snapshots(&self, out: &mut Families) {
         type Count = fn(&SnapshotFigures) -> u64;
         let counters: [(&str, &str, Count); 4] = [
             (
@@ -486,91 +496,26 @@ impl Scrape {
             ),
         ];
         for (name, help, of) in counters {
-            out.counters(name, help, &self.by_map(|map| of(&map.snapshots)))?;
+            out.counters(name, help, &self.by_map(|map| of(&map.snapshots)));
         }
         let help = "Bytes of the last snapshot written.";
         let bytes = self.by_map(|map| map.snapshots.bytes);
-        out.gauges("snapshot_bytes", help, &bytes)?;
+        out.gauges("snapshot_bytes", help, &bytes);
         let help = "How long the last snapshot took to write, with its rests.";
-        let kind = ("snapshot_write_seconds", help, MetricType::Gauge);
         let seconds = self.by_map(|map| map.snapshots.seconds);
-        out.each(kind, &seconds, |metric, value| metric.encode_gauge(value))
+        out.decimals("snapshot_write_seconds", help, &seconds);
     }
 }
 
 impl Scrape {
-    fn encode_routing(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {
+    fn tell_routing(&self, out: &mut Families) {
         let routed = self
             .routed
             .map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count));
         let help = "Questions to other instances about partitions that they hold.";
-        out.counters("routed_queries", help, &routed)?;
+        out.counters("routed_queries", help, &routed);
         let help = "How often the brokers were asked who holds what.";
         let looks = vec![(Vec::new(), self.group_looks)];
-        out.counters("group_looks", help, &looks)
-    }
-}
-
-struct Out<'a, 'b>(&'a mut DescriptorEncoder<'b>);
-
-impl Out<'_, '_> {
-    fn each<T>(
-        &mut self,
-        (name, help, kind): (&str, &str, MetricType),
-        rows: &[(Labels, T)],
-        write: impl Fn(&mut MetricEncoder<'_>, &T) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
-        for (labels, value) in rows {
-            if labels.is_empty() {
-                write(&mut metric, value)?;
-            } else {
-                write(&mut metric.encode_family(labels)?, value)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// `_total` is put behind the name.
-    fn counters(&mut self, name: &str, help: &str, rows: &[(Labels, u64)]) -> Result<(), Error> {
-        self.each((name, help, MetricType::Counter), rows, |metric, value| {
-            metric.encode_counter::<NoLabelSet, u64, u64>(value, None)
-        })
-    }
-
-    fn seconds(&mut self, name: &str, help: &str, rows: &[(Labels, f64)]) -> Result<(), Error> {
-        self.each((name, help, MetricType::Counter), rows, |metric, value| {
-            metric.encode_counter::<NoLabelSet, f64, u64>(value, None)
-        })
-    }
-
-    fn durations(
-        &mut self,
-        name: &str,
-        help: &str,
-        rows: &[(Labels, Duration)],
-    ) -> Result<(), Error> {
-        self.each((name, help, MetricType::Gauge), rows, |metric, value| {
-            metric.encode_gauge(&value.as_secs_f64())
-        })
-    }
-
-    fn gauges(&mut self, name: &str, help: &str, rows: &[(Labels, u64)]) -> Result<(), Error> {
-        self.each((name, help, MetricType::Gauge), rows, |metric, value| {
-            metric.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX))
-        })
-    }
-
-    fn histogram(
-        &mut self,
-        name: &str,
-        help: &str,
-        commits: &crate::status::Commits,
-    ) -> Result<(), Error> {
-        let mut metric = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Histogram)?;
-        let buckets: Vec<(f64, u64)> = commits.buckets().collect();
-        metric.encode_histogram::<NoLabelSet>(commits.seconds(), commits.count(), &buckets, None)
+        out.counters("group_looks", help, &looks);
     }
 }

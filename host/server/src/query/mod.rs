@@ -8,6 +8,7 @@ mod connection;
 mod cursor;
 mod entry;
 mod health;
+mod hosted;
 mod list;
 mod maps;
 mod metrics;
@@ -37,6 +38,7 @@ use millstream_engine::pipeline::Pipeline;
 use serde_json::json;
 
 use self::connection::Connections;
+pub use self::hosted::{Hosted, Standing};
 pub use self::routing::{AskGroup, Routing};
 use crate::directory::Directory;
 use crate::map_memory::MapMemory;
@@ -44,7 +46,7 @@ use crate::snapshots::MapCounts;
 use crate::standby::Standbys;
 use crate::status::SharedStatus;
 
-/// What queries are answered from.
+/// What queries of a pipeline are answered from.
 #[derive(Clone, Debug)]
 pub struct Served {
     pub pipeline: Arc<Pipeline>,
@@ -59,8 +61,6 @@ pub struct Served {
     pub standbys: Arc<Standbys>,
     /// By worker.
     pub workers: Vec<SharedStatus>,
-    /// Where other instances are told to ask this one.
-    pub address: String,
     pub routing: Arc<Routing>,
     /// By map.
     pub snapshots: Arc<[MapCounts]>,
@@ -125,14 +125,14 @@ impl Server {
         ))
     }
 
-    pub fn serve(listener: std::net::TcpListener, served: Served) -> std::io::Result<()> {
+    pub fn serve(listener: std::net::TcpListener, hosted: Hosted) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let serve = move || {
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                axum::serve(Connections(listener), router(served)).await
+                axum::serve(Connections(listener), router(hosted)).await
             })
         };
         let logged = move || {
@@ -161,8 +161,8 @@ async fn signed(State(instance): State<HeaderValue>, mut response: Response) -> 
     response
 }
 
-fn router(served: Served) -> Router {
-    let instance = HeaderValue::from_str(&served.instance);
+fn router(hosted: Hosted) -> Router {
+    let instance = HeaderValue::from_str(hosted.instance());
     let instance = instance.expect("an instance's name is letters, digits and signs of ASCII");
     let sign = axum::middleware::map_response_with_state(instance, signed);
     Router::new()
@@ -172,6 +172,7 @@ fn router(served: Served) -> Router {
         .route("/v1/status", get(health::status))
         .route("/metrics", get(metrics::get))
         .route("/v1/pipelines", get(maps::pipelines))
+        .route("/v1/pipelines/{pipeline}/readyz", get(health::one_ready))
         .route("/v1/pipelines/{pipeline}/maps", get(maps::maps))
         .route(
             "/v1/pipelines/{pipeline}/maps/{map}/entries",
@@ -190,7 +191,7 @@ fn router(served: Served) -> Router {
         })
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .layer(sign)
-        .with_state(served)
+        .with_state(hosted)
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What paths and queries name: percent-encoding, pipelines, maps and their partitions.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use millstream_engine::pipeline::MapId;
 use percent_encoding::percent_decode_str;
 
-use super::{Refusal, Served, health};
+use super::{Hosted, Refusal, Served, health};
 use crate::directory::SharedPartition;
 
 /// Percent-decoded. A percent sign without two hexadecimal digits is refused: it would stand for itself in one reader and not in
@@ -28,17 +30,15 @@ pub fn parts(path: &str) -> [&str; 5] {
     std::array::from_fn(|_| parts.next().unwrap_or_default())
 }
 
-/// Checks that this process runs the pipeline that is named.
-pub fn pipeline(served: &Served, name: &str) -> Result<(), Refusal> {
+/// The pipeline of that name, if this process runs it.
+pub fn pipeline(hosted: &Hosted, name: &str) -> Result<Arc<Served>, Refusal> {
     let name = decoded(name)?;
-    if name == served.pipeline.name.as_bytes() {
-        return Ok(());
-    }
-    Err(unknown("pipeline", &name))
+    let found = std::str::from_utf8(&name).ok();
+    let found = found.and_then(|name| hosted.of(name));
+    found.unwrap_or_else(|| Err(unknown("pipeline", &name)))
 }
 
-pub fn map(served: &Served, pipeline: &str, map: &str) -> Result<MapId, Refusal> {
-    self::pipeline(served, pipeline)?;
+pub fn map(served: &Served, map: &str) -> Result<MapId, Refusal> {
     let name = decoded(map)?;
     let maps = &served.pipeline.maps;
     let found = maps.iter().position(|known| known.name.as_bytes() == name);

@@ -19,6 +19,7 @@ use super::shelf::{Named, Shelf, remove};
 use crate::directory::{MapPlace, SharedPartition};
 use crate::fault;
 use crate::map_memory::MapMemory;
+use crate::threads;
 use crate::wall_clock::now;
 
 /// How much is read at a time.
@@ -60,9 +61,7 @@ impl Loader {
         };
         let say = Arc::clone(&done);
         let fill = move || filling.all(&wanted, &say);
-        let thread = std::thread::Builder::new()
-            .name("restore".into())
-            .spawn(fill)?;
+        let thread = threads::start("restore", fill)?;
         Ok(Self {
             stop,
             done,

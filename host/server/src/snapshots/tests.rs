@@ -78,7 +78,7 @@ impl Rig {
             })],
             counts: counts(&pipeline),
         };
-        let memory = MapMemory::new(&pipeline, Some(64 << 20), 1, 1);
+        let memory = MapMemory::new(&pipeline, 64 << 20, 1, 1);
         let memory = memory.forgetting(vec![Some(DAY)]).at_time(later);
         let memory = Arc::new(memory);
         let snapshots = Arc::new(snapshots);

@@ -16,6 +16,7 @@ use millstream_engine::state::snapshot::{CLOCK_SLACK, Encoder, Header, age_max};
 use super::Snapshots;
 use crate::directory::{Directory, MapPlace, SharedPartition};
 use crate::fault;
+use crate::threads;
 use crate::wall_clock::now;
 
 /// A snapshot is written once so many changelog offsets came after the last one, or a quarter of the entries, whichever is more.
@@ -47,8 +48,8 @@ impl Writer {
     pub fn start(snapshots: Arc<Snapshots>, directory: Arc<Directory>) -> io::Result<Self> {
         let mut rounds = Rounds::new(snapshots);
         let stop = Arc::clone(&rounds.stop);
-        let thread = std::thread::Builder::new().name("snapshots".into());
-        let thread = Some(thread.spawn(move || rounds.run(&directory))?);
+        let thread = threads::start("snapshots", move || rounds.run(&directory))?;
+        let thread = Some(thread);
         Ok(Self { stop, thread })
     }
 }

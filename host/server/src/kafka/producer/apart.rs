@@ -9,6 +9,7 @@ use rdkafka_sys as sys;
 use super::super::callbacks::millis;
 use super::super::verdict::TransactionError;
 use super::{Producer, SLICE};
+use crate::threads;
 
 /// How long a commit takes before that is said, and between sayings.
 const LONG: Duration = Duration::from_secs(2);
@@ -69,8 +70,7 @@ impl Producer {
             // Nobody listens where it was given up.
             let _ = say.send(call(asked));
         };
-        let thread = std::thread::Builder::new().name("commit".into());
-        if let Err(why) = thread.spawn(ask) {
+        if let Err(why) = threads::start("commit", ask) {
             tracing::error!("no thread can be made to commit: {why}");
             return None;
         }
