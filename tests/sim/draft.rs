@@ -94,6 +94,7 @@ impl Draft {
             lookups,
             state: state.clone(),
             on_error: parse_on_error(on_error)?,
+            retries: 0,
         };
         self.pipeline.steps.push(step);
         Ok(state)

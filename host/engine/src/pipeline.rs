@@ -81,6 +81,8 @@ pub struct Step {
     /// The maps that its plugin reads and changes; no other step's, and no sink's.
     pub state: Vec<Grant>,
     pub on_error: OnError,
+    /// How often a call that fails on a record alone is made again before the record counts as failed.
+    pub retries: u32,
 }
 
 /// A map that a step may use.

@@ -44,6 +44,7 @@ pub fn build(plan: &Plan) -> Pipeline {
             lookups: Vec::new(),
             state: Vec::new(),
             on_error: plan.on_error,
+            retries: 0,
         }],
         sinks: vec![sink(plan, "out", from_step(""), Target::Topic(OUT.into()))],
         maps: Vec::new(),

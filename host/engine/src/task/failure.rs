@@ -1,5 +1,5 @@
 //! Records that a step or a sink can't take, and finding them: a plugin call that fails as a whole is halved until the record
-//! stands alone.
+//! stands alone. There it may be tried again, with all the time that a call may take.
 //!
 //! Invariant: bisection never changes an order. The parts of a batch are answered in the order of its records.
 
@@ -98,7 +98,7 @@ pub fn in_a_line(words: &str) -> String {
 /// Why no call can be made now, or at all.
 pub fn process(
     plugin: &mut impl Plugin,
-    step: StepId,
+    (step, retries): (StepId, u32),
     batch: &Batch<'_>,
     overlay: &mut Overlay,
     parts: &mut Vec<Part>,
@@ -107,23 +107,26 @@ pub fn process(
     let mut search = Search {
         plugin,
         step,
+        retries,
         overlay,
         parts,
         failed,
     };
-    search.process(batch, 0)
+    search.process(batch, 0, 0)
 }
 
 struct Search<'a, P> {
     plugin: &'a mut P,
     step: StepId,
+    retries: u32,
     overlay: &'a mut Overlay,
     parts: &'a mut Vec<Part>,
     failed: &'a mut Vec<Failed>,
 }
 
 impl<P: Plugin> Search<'_, P> {
-    fn process(&mut self, batch: &Batch<'_>, first: u32) -> Result<(), Broken> {
+    /// `tried` is how often the same call was made before.
+    fn process(&mut self, batch: &Batch<'_>, first: u32, tried: u32) -> Result<(), Broken> {
         let before = self.overlay.mark();
         let answer = self.plugin.process(self.step, batch, self.overlay);
         let answer = answer.and_then(|outcome| {
@@ -148,6 +151,13 @@ impl<P: Plugin> Search<'_, P> {
             }
             Err(CallFailure::Host(reason)) => Err(Broken::Host(reason)),
             Err(CallFailure::NotReady(reason)) => Err(Broken::NotReady(reason)),
+            Err(CallFailure::Plugin(_)) if batch.columns.len() == 1 && tried < self.retries => {
+                let whole = Batch {
+                    halvings: 0,
+                    ..*batch
+                };
+                self.process(&whole, first, tried + 1)
+            }
             Err(CallFailure::Plugin(reason)) if batch.columns.len() == 1 => {
                 self.failed.push(Failed {
                     index: first,
@@ -176,9 +186,130 @@ impl<P: Plugin> Search<'_, P> {
                 halvings: batch.halvings + 1,
                 ..*batch
             };
-            self.process(&half, at)?;
+            self.process(&half, at, 0)?;
             at += u32::try_from(range.len()).expect("a batch has at most a few thousand records");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::Output;
+
+    const RECORDS: u32 = 10_000;
+    const POISON: &[u8] = b"poison";
+
+    /// Passes records on, and traps where one is poison; so often, where it stands alone and has the time for a whole batch.
+    #[derive(Default)]
+    struct Fragile {
+        calls: u32,
+        traps_alone: Option<u32>,
+    }
+
+    impl Plugin for Fragile {
+        fn process(
+            &mut self,
+            _: StepId,
+            batch: &Batch<'_>,
+            _: &mut Overlay,
+        ) -> Result<Outcome, CallFailure> {
+            self.calls += 1;
+            let values = &batch.columns.values;
+            let records = batch.columns.len();
+            let is_poison = (0..records).any(|record| values.get(record) == Some(POISON));
+            let is_alone = records == 1 && batch.halvings == 0;
+            let left = self.traps_alone.as_mut().filter(|_| is_alone);
+            let is_over = left.is_some_and(|left| {
+                *left = left.saturating_sub(1);
+                *left == 0
+            });
+            if is_poison && !is_over {
+                return Err(CallFailure::Plugin("unreachable".into()));
+            }
+            let records = u32::try_from(records).expect("they are few");
+            let output = Output {
+                origins: (0..records).collect(),
+                ..Output::default()
+            };
+            Ok(Outcome {
+                outputs: vec![output],
+                failures: Vec::new(),
+            })
+        }
+
+        fn forget(&mut self) {}
+
+        fn ports(&self, _: StepId) -> &[String] {
+            &[]
+        }
+
+        fn digest(&self, _: StepId) -> &'static str {
+            "fragile"
+        }
+    }
+
+    /// The parts that passed, and the records that didn't.
+    fn run(plugin: &mut Fragile, columns: &Columns, retries: u32) -> (Vec<Part>, Vec<Failed>) {
+        let batch = Batch {
+            inputs: &["in"],
+            input_of: &[],
+            topic: "in",
+            partition: 0,
+            now: 0,
+            columns,
+            halvings: 0,
+        };
+        let (mut overlay, mut parts, mut failed) = (Overlay::new(1), Vec::new(), Vec::new());
+        let how = (StepId(0), retries);
+        let found = process(plugin, how, &batch, &mut overlay, &mut parts, &mut failed);
+        assert!(found.is_ok(), "the plugin is to blame alone");
+        (parts, failed)
+    }
+
+    #[test]
+    fn a_record_alone_is_tried_again_with_all_the_time_there_is() {
+        let mut columns = Columns::default();
+        for value in [b"", POISON, b""] {
+            columns.push(0, 0, None, Some(value), std::iter::empty());
+        }
+        // Four calls of which two fail find it; it is called twice more.
+        for (retries, calls, left) in [(0, 5, 1), (1, 6, 1), (2, 7, 0), (9, 7, 0)] {
+            let mut plugin = Fragile {
+                traps_alone: Some(2),
+                ..Fragile::default()
+            };
+            let (parts, failed) = run(&mut plugin, &columns, retries);
+            assert_eq!((plugin.calls, failed.len()), (calls, left), "{retries}");
+            assert_eq!(parts.len(), 3 - left, "{retries}");
+        }
+    }
+
+    /// Each halving costs two calls, of which one fails.
+    #[test]
+    fn one_record_among_ten_thousand_takes_28_more_calls() {
+        for poison in [0, 1, 312, 4_999, 5_000, 7_777, RECORDS - 1] {
+            let mut columns = Columns::default();
+            for record in 0..RECORDS {
+                let value: &[u8] = if record == poison { POISON } else { b"" };
+                let none = std::iter::empty();
+                columns.push(record.into(), 0, None, Some(value), none);
+            }
+            let mut plugin = Fragile::default();
+            let (parts, failed) = run(&mut plugin, &columns, 0);
+            assert!(plugin.calls <= 1 + 28, "{poison}: {} calls", plugin.calls);
+            let failed: Vec<u32> = failed.iter().map(|failed| failed.index).collect();
+            assert_eq!(failed, [poison]);
+            let passed = parts.iter().flat_map(|part| {
+                let origins = part.outcome.outputs[0].origins.iter();
+                origins.map(|origin| part.first + origin)
+            });
+            let others = (0..RECORDS).filter(|record| *record != poison);
+            assert!(
+                passed.eq(others),
+                "{poison}: the others come in their order"
+            );
+        }
     }
 }

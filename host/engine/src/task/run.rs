@@ -208,7 +208,8 @@ impl<'a> Graph<'a> {
         let mut failed = Vec::new();
         let overlay = &mut *around.overlay;
         let parts = &mut stage.parts;
-        failure::process(around.plugin, id, &batch, overlay, parts, &mut failed)?;
+        let how = (id, step.retries);
+        failure::process(around.plugin, how, &batch, overlay, parts, &mut failed)?;
         failed.sort_unstable_by_key(|failed| failed.index);
         if step.on_error == OnError::DeadLetter && !failed.is_empty() {
             let sender = Sender {

@@ -22,6 +22,8 @@ const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 /// A copy costs as much memory as what it is a copy of.
 const STANDBYS_MAX: u32 = 3;
 
+/// Of a call that fails on a record alone.
+const RETRIES_MAX: u32 = 5;
 /// Each change of a map is parsed for all of them at once.
 const INDEXES_MAX: usize = 16;
 
@@ -50,7 +52,9 @@ const SOURCE: Keys = Keys {
     planned: &[],
 };
 const STEP: Keys = Keys {
-    known: &["inputs", "plugin", "config", "lookups", "state", "on-error"],
+    known: &[
+        "inputs", "plugin", "config", "lookups", "state", "on-error", "retries",
+    ],
     planned: &[],
 };
 const STREAM: Keys = Keys {
@@ -100,6 +104,7 @@ pub(super) struct Step {
     pub state: Vec<Grant>,
     /// None where it could not be read.
     pub on_error: Placed<Option<OnError>>,
+    pub retries: Option<Placed<u32>>,
 }
 
 /// A map that a step may use.
@@ -238,6 +243,13 @@ impl Walk<'_, '_> {
         }
     }
 
+    fn retries(&mut self, section: &Section<'_>) -> Option<Placed<u32>> {
+        let entry = section.get("retries")?;
+        let value = self.count(&entry, RETRIES_MAX)?;
+        let place = entry.place;
+        Some(Placed { value, place })
+    }
+
     fn step(&mut self, name: Placed<String>, section: &Section<'_>) -> Step {
         self.check_keys(section, &STEP);
         Step {
@@ -260,6 +272,7 @@ impl Walk<'_, '_> {
                     ("dead-letter", OnError::DeadLetter),
                 ],
             ),
+            retries: self.retries(section),
         }
     }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use millstream_engine::step::OUTCOME_BYTES_MAX;
 
-use super::problem::Placed;
+use super::file::File;
+use super::problem::{Findings, Placed};
 use super::value::{Entry, Keys, Section, Walk};
 use crate::plugin_limits::{PluginLimits, size};
 
@@ -27,6 +28,8 @@ const LIMITS: Keys = Keys {
 
 /// A call is not to outlast what queries and the group wait for a worker.
 const TIMES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(10));
+/// A transaction times out after a minute, and has more to do than to wait for one record.
+const RETRYING_MAX: Duration = Duration::from_secs(20);
 /// An answer of more is too large in any case: the engine counts 32 bytes for each (`OUTCOME_BYTES_MAX`).
 const OUTPUT_RECORDS_MAX: u32 = 2_000_000;
 const LOG_LINES_MAX: u32 = 100_000;
@@ -112,6 +115,31 @@ impl Walk<'_, '_> {
                 .problem_with_hint(&text.place, message, Some(hint.to_owned()));
         }
         digest
+    }
+}
+
+/// A record that fails at every try must not outlast its transaction.
+pub(super) fn check_retries(file: &File, findings: &mut Findings<'_>) {
+    for step in &file.steps {
+        let (Some(retries), Some(plugin)) = (&step.retries, &step.plugin) else {
+            continue;
+        };
+        let mut plugins = file.plugins.iter();
+        let Some(plugin) = plugins.find(|known| known.name.value == plugin.value) else {
+            continue;
+        };
+        let time = plugin.limits.time;
+        if time * retries.value > RETRYING_MAX {
+            let message = format!(
+                "{} calls of {time:?} each are more than {RETRYING_MAX:?}, which a record may take",
+                retries.value
+            );
+            let hint = format!(
+                "shorten `plugins.{}.limits.time`, or try less often",
+                plugin.name.value
+            );
+            findings.problem_with_hint(&retries.place, message, Some(hint));
+        }
     }
 }
 

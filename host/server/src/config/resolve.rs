@@ -10,7 +10,7 @@ use millstream_engine::pipeline::{
 use super::file::{self, File};
 use super::letters;
 use super::maps;
-use super::plugins::Plugin;
+use super::plugins::{self, Plugin};
 use super::problem::{Findings, Place, Placed, Problem, did_you_mean, nearest};
 use super::streams;
 use super::text::SourceText;
@@ -45,6 +45,7 @@ pub(super) fn resolve(
     names.check_shared_targets();
     maps::check(file, names.findings);
     letters::check(file, names.findings);
+    plugins::check_retries(file, names.findings);
     let lookups: Vec<_> = file
         .steps
         .iter()
@@ -510,6 +511,10 @@ impl Graph {
             lookups: self.lookups[*index].clone(),
             state: self.states[*index].clone(),
             on_error: file.steps[*index].on_error.value.unwrap_or(OnError::Fail),
+            retries: file.steps[*index]
+                .retries
+                .as_ref()
+                .map_or(0, |retries| retries.value),
         });
         let name = &file.name.as_ref()?.value;
         for (stream, inputs) in file.streams.iter().zip(&self.stream_inputs) {
