@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rig::folder::Folder;
+use rig::millstream;
 use serde_json::Value;
 
 use crate::pipelines::{
@@ -83,4 +84,60 @@ fn letters_say_where_they_come_from_and_why() {
     }
     let log = life.lines().join("\n");
     assert!(log.contains("set a record aside as a dead letter"), "{log}");
+    list_and_show(&folder.join("pipeline.toml").display().to_string());
+}
+
+/// What the command line says of the letters above.
+fn list_and_show(file: &str) {
+    let ask = |arguments: &[&str]| {
+        let output = millstream::run(&[&["dead-letters"], arguments].concat());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let (code, listed, errors) = ask(&["list", file, "--step", "probe"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines.len(), 4, "{listed}");
+    let (place, rest) = lines[0].split_once("  ").expect("it begins with a place");
+    assert_eq!(
+        rest,
+        "step probe  refused  from letters-in[0]@1  asked to fail"
+    );
+    let (_, shown, _) = ask(&["show", file, place]);
+    for words in [
+        "kind       refused",
+        "value      fail",
+        "from       letters-in[0]@1",
+    ] {
+        assert!(shown.contains(words), "{words:?} is not in\n{shown}");
+    }
+    let (_, json, _) = ask(&["show", file, place, "--json"]);
+    let line: Value = serde_json::from_str(&json).expect("a line is JSON");
+    assert_eq!(line["value"], "fail");
+    let (_, last, _) = ask(&["list", file, "--limit", "2", "--json"]);
+    assert!(last.lines().count() <= 2, "{last}");
+
+    for (arguments, words) in [
+        (
+            ["show", file, "letters-dead[0]@99999"],
+            "no committed record",
+        ),
+        (
+            ["show", file, "letters-in[0]@0"],
+            "they are in letters-dead",
+        ),
+        (
+            ["show", file, "letters-dead"],
+            "topic, partition and offset",
+        ),
+        (["list", file, "--step=other"], "there are probe"),
+    ] {
+        let (code, _, errors) = ask(&arguments);
+        assert_eq!(code, Some(2), "{errors}");
+        assert!(errors.contains(words), "{words:?} is not in {errors}");
+    }
 }

@@ -10,14 +10,14 @@ use crate::task::failure::Failed;
 
 /// Names of the headers that a letter has more than its record: where the record of the source stands, which step could not process it and
 /// with which code, the kind of the failure (`refused` or `call`), and why.
-const TOPIC: &str = "millstream-topic";
-const PARTITION: &str = "millstream-partition";
-const OFFSET: &str = "millstream-offset";
-const STEP: &str = "millstream-step";
-const PLUGIN: &str = "millstream-plugin";
-const KIND: &str = "millstream-kind";
-const REASON: &str = "millstream-reason";
-const ALL: [&str; 7] = [TOPIC, PARTITION, OFFSET, STEP, PLUGIN, KIND, REASON];
+pub const TOPIC: &str = "millstream-topic";
+pub const PARTITION: &str = "millstream-partition";
+pub const OFFSET: &str = "millstream-offset";
+pub const STEP: &str = "millstream-step";
+pub const PLUGIN: &str = "millstream-plugin";
+pub const KIND: &str = "millstream-kind";
+pub const REASON: &str = "millstream-reason";
+pub const ALL: [&str; 7] = [TOPIC, PARTITION, OFFSET, STEP, PLUGIN, KIND, REASON];
 
 /// Whose letters they are.
 #[derive(Clone, Copy, Debug)]

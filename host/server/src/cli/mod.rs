@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 it failed while running, 2 the configuration or
 //! the command line is wrong, 70 a bug of ours.
 
+mod dead_letters;
 mod drain;
 mod reset;
 mod run;
@@ -61,6 +62,9 @@ enum Command {
     Status(status::Arguments),
     /// Have a pipeline that runs on this host commit, leave the group and end: others have its partitions at once.
     Drain(drain::Arguments),
+    /// Show what the steps of a pipeline have set aside.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
     /// Delete what a pipeline has left: committed offsets and changelogs in Kafka, snapshots on this host. Shows what there is, and
     /// asks.
     Reset(reset::Arguments),
@@ -93,6 +97,7 @@ pub fn main() -> ExitCode {
         }
         Command::Status(arguments) => finish(status::main(&arguments)),
         Command::Drain(arguments) => finish(drain::main(arguments)),
+        Command::DeadLetters(command) => finish(dead_letters::main(command)),
         Command::Reset(arguments) => finish(reset::main(arguments)),
         Command::State(command) => finish(state::main(command)),
         Command::Compile => wasm::compile_component(),

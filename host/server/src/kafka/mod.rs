@@ -22,8 +22,10 @@ mod producer;
 mod reader;
 mod remains;
 mod seat;
+mod stretch;
 #[expect(unsafe_code, reason = "takes over a C library's error objects")]
 mod verdict;
 
 pub use client::{Clients, Properties};
 pub use remains::Remains;
+pub use stretch::{Kept, Stretch};
