@@ -25,6 +25,7 @@ mod pipelines;
 mod proxy_proofs;
 mod queries;
 mod quickstart;
+mod reloads;
 mod rig_proofs;
 mod routing;
 mod several;

@@ -230,7 +230,7 @@ fn check_documents(life: &Millstream, document: &Document) {
     let pipelines = json_of(&get("/v1/pipelines"));
     assert_eq!(
         pipelines["pipelines"],
-        json!([{ "name": "queries", "maps": "/v1/pipelines/queries/maps" }])
+        json!([{ "name": "queries", "state": "running", "maps": "/v1/pipelines/queries/maps" }])
     );
     let maps = json_of(&get("/v1/pipelines/queries/maps"));
     let map = &maps["maps"][0];

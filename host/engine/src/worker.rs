@@ -43,6 +43,8 @@ pub struct Setup {
 pub enum Event {
     /// Time went by. `now` counts from any fixed point and never goes back.
     Tick { now: Duration },
+    /// Close the epoch, if one is open.
+    Close,
     /// There is something to run and no transaction open.
     Work { now: Duration },
     /// The group gave us these partitions; we had none.
@@ -170,11 +172,8 @@ impl Worker {
     /// Takes in what happened and appends what is to be done.
     pub fn on(&mut self, event: Event, effects: &mut Vec<Effect>) {
         match event {
-            Event::Tick { now } => {
-                if self.is_due(now) {
-                    self.step(machine::Event::Close, effects);
-                }
-            }
+            Event::Tick { now } if !self.is_due(now) => {}
+            Event::Tick { .. } | Event::Close => self.close(effects),
             Event::Work { now } => {
                 self.overlay.clear();
                 self.opened = now;

@@ -99,6 +99,15 @@ impl Hits {
     pub fn of(&self, limit: Limit) -> u64 {
         self.0[limit as usize]
     }
+
+    /// Of those that a call runs into; too many log lines fail nobody.
+    pub fn of_calls(&self) -> u64 {
+        let limits = Limit::ALL.into_iter();
+        limits
+            .filter(|limit| *limit != Limit::LogLines)
+            .map(|limit| self.of(limit))
+            .sum()
+    }
 }
 
 #[cfg(test)]

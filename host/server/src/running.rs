@@ -15,6 +15,7 @@ use crate::fault;
 use crate::outlet::{Outlet, Sending};
 use crate::wall_clock;
 use crate::wasm::Steps;
+use crate::worker_thread::trial::Failings;
 
 /// Why there is a producer.
 const PRODUCER: &str = "a producer is replaced in one go";
@@ -28,6 +29,8 @@ pub struct Running<C: Cluster> {
     pub failures: FailureLog,
     /// A task has stopped since somebody looked last.
     pub stopped: bool,
+    /// Records that were run, and those of them that failed, be it that they come again.
+    pub records: [u64; 2],
 }
 
 impl<C: Cluster> Running<C> {
@@ -89,8 +92,21 @@ impl<C: Cluster> Running<C> {
             self.failures
                 .log(engine.topic(at.topic), at.partition, failure);
         }
+        self.records[0] += ran.records as u64;
+        self.records[1] += ran.failures.len() as u64;
         self.stopped |= ran.stopper().is_some();
         Ok(())
+    }
+
+    /// What plugins failed at so far.
+    pub fn failings(&self) -> Failings {
+        let meters = self.steps.meters().iter();
+        let calls = meters.map(|meter| meter.failed_calls + meter.hits.of_calls());
+        Failings {
+            calls: calls.sum(),
+            run: self.records[0],
+            failed: self.records[1],
+        }
     }
 
     pub fn send_changes(&mut self, engine: &Worker) -> Result<(), String> {

@@ -77,6 +77,7 @@ impl SeatLock {
         lock.write(&std::process::id().to_string());
         // Whoever asked meant somebody else.
         DrainRequest::of(pipeline, instance, bootstrap).take();
+        ReloadRequest::of(pipeline, instance, bootstrap).clear();
         Ok(lock)
     }
 
@@ -153,6 +154,71 @@ impl DrainRequest {
     pub fn take(&self) -> bool {
         std::fs::remove_file(&self.0).is_ok()
     }
+}
+
+/// The files by which an instance is asked to reload, and answers.
+#[derive(Clone, Debug)]
+pub struct ReloadRequest {
+    asked: PathBuf,
+    answered: PathBuf,
+}
+
+impl ReloadRequest {
+    pub fn of(pipeline: &str, instance: &str, bootstrap: &str) -> Self {
+        let lock = folder().join(file_name(pipeline, instance, bootstrap));
+        Self {
+            asked: lock.with_extension("reload"),
+            answered: lock.with_extension("reloaded"),
+        }
+    }
+
+    /// Asks. The answer to this request comes with this name.
+    pub fn make(&self, name: &str) -> std::io::Result<()> {
+        replace(&self.asked, name)
+    }
+
+    /// Whether there is one.
+    pub fn is_there(&self) -> bool {
+        self.asked.exists()
+    }
+
+    /// The name of a request, once.
+    pub fn take(&self) -> Option<String> {
+        let asked = std::fs::read_to_string(&self.asked).ok()?;
+        std::fs::remove_file(&self.asked).ok()?;
+        Some(asked)
+    }
+
+    /// Answers with a word, and why. Nobody waits for ever: a failure is the asker's time-out.
+    pub fn answer(&self, name: &str, word: &str, why: Option<&str>) {
+        let text = format!("{name}\n{word}\n{}", why.unwrap_or_default());
+        if let Err(error) = replace(&self.answered, &text) {
+            tracing::warn!("whoever asked for the reload can't be told: {error}");
+        }
+    }
+
+    /// The answer to this request, once it is there.
+    pub fn answered(&self, name: &str) -> Option<(String, String)> {
+        let text = std::fs::read_to_string(&self.answered).ok()?;
+        let mut parts = text.splitn(3, '\n');
+        let is_it = parts.next() == Some(name);
+        let (word, why) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+        is_it.then_some((word, why))
+    }
+
+    fn clear(&self) {
+        for file in [&self.asked, &self.answered] {
+            // It is mostly not there.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// Writes a file whole, or not at all.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let unfinished = path.with_extension(format!("{}", std::process::id()));
+    std::fs::write(&unfinished, text)?;
+    std::fs::rename(&unfinished, path)
 }
 
 /// The first two lines, as far as they are there.

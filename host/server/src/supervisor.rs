@@ -23,6 +23,7 @@ use crate::map_memory::{self, MapMemory};
 use crate::outlet::{OpenError, Outlet};
 use crate::purge;
 use crate::query::{AskGroup, Hosted, Routing, Served, Standing};
+use crate::reload::Plugins;
 use crate::replicated::{self, Replicated};
 use crate::restoring::Restoring;
 use crate::seat_lock::{DrainRequest, LockError, SeatLock};
@@ -34,7 +35,6 @@ use crate::tables::Tables;
 use crate::threads;
 use crate::topics::{self, Topics, TopicsError};
 use crate::twin;
-use crate::wasm::StepPlugin;
 use crate::worker_thread::{self, Seat, WorkerError};
 
 /// How long workers may take to commit and end once they were asked to.
@@ -117,6 +117,8 @@ pub enum Failure {
         instance: String,
         address: String,
     },
+    #[error("{0}")]
+    Reload(String),
     #[error("{0} snapshots are not valid: a restore would set them aside")]
     Damaged(usize),
     #[error("the workers did not end in time")]
@@ -145,7 +147,7 @@ impl From<TopicsError> for Failure {
 /// Runs on a real Kafka, until it is asked to stop and all is committed, or until a worker fails.
 pub fn run(
     config: &Config,
-    steps: &Arc<Vec<StepPlugin>>,
+    plugins: &Arc<Plugins>,
     clients: &Clients,
     options: &Options,
     control: &Control,
@@ -155,7 +157,7 @@ pub fn run(
     let mut lock = SeatLock::take(name, &options.instance, clients.bootstrap())?;
     fault::reach("start-seat-locked");
     let locked = Some(&mut lock);
-    run_on(clients, locked, config, steps, options, control, hosted)?;
+    run_on(clients, locked, config, plugins, options, control, hosted)?;
     if control.drain.load(Ordering::Relaxed) {
         fault::reach("drain-left");
         lock.note_drained();
@@ -169,7 +171,7 @@ pub fn run_on<C: Cluster>(
     cluster: &C,
     lock: Option<&mut SeatLock>,
     config: &Config,
-    steps: &Arc<Vec<StepPlugin>>,
+    plugins: &Arc<Plugins>,
     options: &Options,
     control: &Control,
     hosted: &Hosted,
@@ -210,7 +212,7 @@ pub fn run_on<C: Cluster>(
     };
 
     let served = Arc::new(served(
-        cluster, config, steps, options, control, &topics, counts,
+        cluster, config, plugins, options, control, &topics, counts,
     ));
     let replicated = start_replicated(cluster, &served, snapshots.clone())?;
     let mut tables = (replicated, start_growth(cluster, &served)?);
@@ -224,7 +226,7 @@ pub fn run_on<C: Cluster>(
         snapshots,
         ledger,
         topics: &topics,
-        steps,
+        plugins,
         control,
     };
     let workers = start_workers(seats, &served)?;
@@ -290,14 +292,10 @@ fn prepare<C: Cluster>(
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is one of the things that there are when it is made, once"
-)]
 fn served<C: Cluster>(
     cluster: &C,
     config: &Config,
-    steps: &[StepPlugin],
+    plugins: &Arc<Plugins>,
     options: &Options,
     control: &Control,
     topics: &Topics,
@@ -312,13 +310,7 @@ fn served<C: Cluster>(
     Served {
         pipeline: Arc::clone(&pipeline),
         instance: options.instance.clone(),
-        revision: steps
-            .first()
-            .map_or_else(String::new, |step| step.revision.to_string()),
-        steps: steps
-            .iter()
-            .map(|step| (step.name.clone(), step.description.clone()))
-            .collect(),
+        plugins: Arc::clone(plugins),
         partitions_of: topics.partitions_of.clone(),
         directory: Arc::default(),
         memory: Arc::new(memory.forgetting(retentions.collect())),
@@ -472,7 +464,7 @@ struct Seats<'a, C: Cluster> {
     snapshots: Option<Arc<Snapshots>>,
     ledger: Ledger,
     topics: &'a Topics,
-    steps: &'a Arc<Vec<StepPlugin>>,
+    plugins: &'a Arc<Plugins>,
     control: &'a Control,
 }
 
@@ -483,7 +475,7 @@ fn start_workers<C: Cluster>(seats: Seats<'_, C>, served: &Served) -> Result<Vec
         snapshots,
         ledger,
         topics,
-        steps,
+        plugins,
         control,
     } = seats;
     let mut workers = Vec::new();
@@ -513,7 +505,8 @@ fn start_workers<C: Cluster>(seats: Seats<'_, C>, served: &Served) -> Result<Vec
                 ledger: ledger.clone(),
             },
             partitions_of: Arc::clone(&partitions_of),
-            steps: Arc::clone(steps),
+            trials: Arc::clone(&plugins.trials),
+            max_failures: Arc::clone(&plugins.max_failures),
             tables: Arc::clone(&tables),
             directory: Arc::<Directory>::clone(&served.directory),
             memory: Arc::clone(&served.memory),

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use millstream_engine::commit::machine::Reason;
@@ -31,13 +31,16 @@ use crate::snapshots::Snapshots;
 use crate::standby::Standbys;
 use crate::status::{Phase, SharedStatus};
 use crate::tables::Tables;
+use crate::trials::Trials;
 use crate::wasm::{StepPlugin, Steps};
 
 mod assignment;
 mod closing;
 mod succession;
+pub mod trial;
 
 use succession::Succession;
+use trial::OnTrial;
 
 /// How long a worker waits for records with nothing else to do: how late a tick may come, or a changed map entry be seen.
 const IDLE: Duration = Duration::from_millis(5);
@@ -55,7 +58,10 @@ pub struct Seat<C> {
     pub setup: Setup,
     /// Of every map's topic, parallel to the pipeline's maps.
     pub partitions_of: Arc<[u32]>,
-    pub steps: Arc<Vec<StepPlugin>>,
+    /// The plugins, and those that are tried in their place.
+    pub trials: Arc<Trials<Vec<StepPlugin>>>,
+    /// Of a million records, how many a version that is tried may fail on.
+    pub max_failures: Arc<AtomicU32>,
     pub tables: Arc<Tables>,
     pub outlet: Outlet<C>,
     pub directory: Arc<Directory>,
@@ -127,6 +133,9 @@ struct Loop<C: Cluster> {
     stopping: bool,
     reporter: Reporter,
     succession: Succession,
+    trial: Option<OnTrial>,
+    /// The number of the last version that it has heard of.
+    heard: u64,
 }
 
 /// What queries may still ask must be folded still: whatever ends the loop, its partitions leave the directory.
@@ -154,12 +163,14 @@ impl<C: Cluster> Loop<C> {
         let reader = (!changelogs.is_empty()).then(|| cluster.reader());
         let reader = reader.transpose().map_err(failed)?;
         let memory = Arc::clone(&seat.memory);
+        let current = seat.trials.current();
         let running = Running {
             producer: Some(producer),
-            steps: Steps::new(Arc::clone(&seat.steps), Arc::clone(&seat.tables)),
+            steps: Steps::new(&current.what, Arc::clone(&seat.tables)),
             outlet: seat.outlet.clone(),
             failures: FailureLog::new(),
             stopped: false,
+            records: [0; 2],
         };
         Ok(Self {
             engine: Worker::new(seat.setup.clone()),
@@ -178,6 +189,8 @@ impl<C: Cluster> Loop<C> {
             stopping: false,
             reporter: Reporter::new(Arc::clone(&seat.status)),
             succession: Succession::default(),
+            trial: None,
+            heard: current.number,
             seat,
         })
     }
@@ -209,6 +222,7 @@ impl<C: Cluster> Loop<C> {
         loop {
             if !self.stopping && self.seat.stop.load(Ordering::Relaxed) {
                 self.stopping = true;
+                self.cut_trial_short("the process ends")?;
                 self.happened(Event::Stop)?;
             }
             self.turn()?;
@@ -216,9 +230,17 @@ impl<C: Cluster> Loop<C> {
     }
 
     fn turn(&mut self) -> Result<(), Halt> {
+        self.look_at_trials()?;
+        if self.holds() {
+            return self.hold();
+        }
         self.watch_tables()?;
         let idle = self.consume()? == 0;
-        for rebalance in self.consumer.rebalances() {
+        let rebalances = self.consumer.rebalances();
+        if !rebalances.is_empty() {
+            self.cut_trial_short("the group rebalances")?;
+        }
+        for rebalance in rebalances {
             self.rebalance(rebalance)?;
         }
         beat(&self.consumer, &self.holder);
@@ -231,9 +253,16 @@ impl<C: Cluster> Loop<C> {
         {
             self.broken(Broken::Output(why))?;
         }
-        self.happened(Event::Tick {
-            now: self.began.elapsed(),
-        })?;
+        if !self.judge_trial() {
+            self.happened(Event::Tick {
+                now: self.began.elapsed(),
+            })?;
+        }
+        self.keep_up()
+    }
+
+    /// What is done in every turn: maps are read on, and it is said how things are.
+    fn keep_up(&mut self) -> Result<(), Halt> {
         if let Some(changelogs) = &mut self.changelogs {
             let folded = changelogs.poll();
             folded.map_err(|why| Halt::Failed(WorkerError::Failed(why)))?;

@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod drain;
+mod reload;
 mod reset;
 mod run;
 mod state;
@@ -62,6 +63,8 @@ enum Command {
     Status(status::Arguments),
     /// Have a pipeline that runs on this host commit, leave the group and end: others have its partitions at once.
     Drain(drain::Arguments),
+    /// Have a pipeline that runs on this host look at its files now, and take new plugins, configurations and limits over if they prove good.
+    Reload(reload::Arguments),
     /// Show what the steps of a pipeline have set aside.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         }
         Command::Status(arguments) => finish(status::main(&arguments)),
         Command::Drain(arguments) => finish(drain::main(arguments)),
+        Command::Reload(arguments) => finish(reload::main(arguments)),
         Command::DeadLetters(command) => finish(dead_letters::main(command)),
         Command::Reset(arguments) => finish(reset::main(arguments)),
         Command::State(command) => finish(state::main(command)),

@@ -20,7 +20,8 @@ use crate::feed::{Tap, Taps};
 use crate::kafka::Clients;
 use crate::load;
 use crate::query::{Hosted, Server, Standing};
-use crate::seat_lock::DrainRequest;
+use crate::reload::{Plugins, Reloader};
+use crate::seat_lock::{DrainRequest, ReloadRequest};
 use crate::supervisor::{self, Control, Failure, Options};
 use crate::wasm::{Runtime, StepPlugin};
 
@@ -87,15 +88,17 @@ pub fn main(arguments: Arguments) -> Result<(), Failure> {
     let names = loaded.iter().map(|one| one.name().to_owned());
     let hosted = serve(&arguments, &options.instance, names)?;
     match loaded.as_slice() {
-        [alone] => alone.run(&options, &hosted),
-        several => run_several(several, &options, &hosted),
+        [alone] => alone.run(&options, &hosted, &runtime),
+        several => run_several(several, &options, &hosted, &runtime),
     }
 }
 
 /// What a pipeline file says, ready to run.
 struct Loaded {
+    file: PathBuf,
+    overrides: Overrides,
     config: Config,
-    steps: Arc<Vec<StepPlugin>>,
+    plugins: Arc<Plugins>,
     clients: Clients,
     control: Control,
 }
@@ -105,9 +108,25 @@ impl Loaded {
         &self.config.pipeline.name
     }
 
-    fn run(&self, options: &Options, hosted: &Hosted) -> Result<(), Failure> {
+    /// Reloads included.
+    fn run(&self, options: &Options, hosted: &Hosted, runtime: &Runtime) -> Result<(), Failure> {
         let (config, control) = (&self.config, &self.control);
-        supervisor::run(config, &self.steps, &self.clients, options, control, hosted)
+        let bootstrap = self.clients.bootstrap();
+        let says = (self.file.as_path(), &self.overrides, config);
+        let request = ReloadRequest::of(self.name(), &options.instance, bootstrap);
+        let reloader = Reloader::new(says, runtime, &self.plugins, request, &control.stop);
+        reloader.start().map_err(|source| Failure::System {
+            what: "a thread".into(),
+            source,
+        })?;
+        supervisor::run(
+            config,
+            &self.plugins,
+            &self.clients,
+            options,
+            control,
+            hosted,
+        )
     }
 }
 
@@ -150,11 +169,18 @@ fn load_one(
     let request = DrainRequest::of(name, &options.instance, clients.bootstrap());
     let control = Control::new(options.workers, &config.pipeline, Some(request));
     Ok(Loaded {
+        file: file.to_path_buf(),
+        overrides: overrides.clone(),
+        plugins: plugins(steps, &config, options),
         config,
-        steps,
         clients,
         control,
     })
+}
+
+fn plugins(steps: Arc<Vec<StepPlugin>>, config: &Config, options: &Options) -> Arc<Plugins> {
+    let most = config.reload.max_failures;
+    Arc::new(Plugins::new(steps, most, options.workers))
 }
 
 fn one_or_several(mut failures: Vec<Failure>) -> Option<Failure> {
@@ -193,11 +219,16 @@ fn serve(
 }
 
 /// Each on a thread of its own, whose lines in the log say which. Returns when all have ended.
-fn run_several(all: &[Loaded], options: &Options, hosted: &Hosted) -> Result<(), Failure> {
+fn run_several(
+    all: &[Loaded],
+    options: &Options,
+    hosted: &Hosted,
+    runtime: &Runtime,
+) -> Result<(), Failure> {
     let run = |one: &Loaded| {
         let span = tracing::error_span!("pipeline", name = one.name());
         let _inside = span.enter();
-        let ended = one.run(options, hosted);
+        let ended = one.run(options, hosted, runtime);
         let why = ended.as_ref().err().map(ToString::to_string);
         match &why {
             None => tracing::info!("the pipeline has ended"),
@@ -247,6 +278,7 @@ fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
     let config = read(file, &overrides, &runtime)?;
     let _ticker = start_ticker(&runtime)?;
     let steps = load::steps(&config, &runtime)?;
+    let plugins = plugins(steps, &config, options);
     let pipeline = &config.pipeline;
     let cluster = Embedded::new(pipeline, &options.instance);
     // Settled before anything is fed: "latest" is what comes from now on.
@@ -285,7 +317,7 @@ fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
             }
         });
         let (config, control) = (&config, &control);
-        let ran = supervisor::run_on(&cluster, None, config, &steps, options, control, &hosted);
+        let ran = supervisor::run_on(&cluster, None, config, &plugins, options, control, &hosted);
         stop.store(true, Ordering::Relaxed);
         ran
     });

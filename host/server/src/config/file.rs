@@ -40,11 +40,16 @@ const ROOT: Keys = Keys {
         "maps",
         "memory",
         "standby",
+        "reload",
     ],
     planned: &[],
 };
 const CHECKPOINT: Keys = Keys {
     known: &["guarantee", "interval"],
+    planned: &[],
+};
+const RELOAD: Keys = Keys {
+    known: &["watch", "max-failures"],
     planned: &[],
 };
 const SOURCE: Keys = Keys {
@@ -86,6 +91,25 @@ pub(super) struct File {
     pub memory: Option<usize>,
     /// Warm copies of each map partition, in other instances.
     pub standby: u32,
+    pub reload: Reload,
+}
+
+/// How plugins are reloaded while the pipeline runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// When files change, without being asked.
+    pub watch: bool,
+    /// Of a million records in each worker, how many a new version may fail on as it is tried.
+    pub max_failures: u32,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self {
+            watch: true,
+            max_failures: 100_000,
+        }
+    }
 }
 
 pub(super) struct Source {
@@ -195,6 +219,7 @@ pub(super) fn read<'d>(
             .get("standby")
             .and_then(|entry| walk.count(&entry, STANDBYS_MAX))
             .unwrap_or(0),
+        reload: walk.reload(&root),
     }
 }
 
@@ -220,6 +245,21 @@ impl Walk<'_, '_> {
             guarantee.unwrap_or(default.0),
             interval.unwrap_or(default.1),
         )
+    }
+
+    fn reload(&mut self, root: &Section<'_>) -> Reload {
+        let default = Reload::default();
+        let Some(section) = root.get("reload").and_then(|entry| self.table(&entry)) else {
+            return default;
+        };
+        self.check_keys(&section, &RELOAD);
+        let watch = section.get("watch").and_then(|entry| self.boolean(&entry));
+        let most = section.get("max-failures");
+        let most = most.and_then(|entry| self.share(&entry));
+        Reload {
+            watch: watch.unwrap_or(default.watch),
+            max_failures: most.unwrap_or(default.max_failures),
+        }
     }
 
     fn source(&mut self, name: Placed<String>, section: &Section<'_>) -> Source {

@@ -31,6 +31,7 @@ mod tests;
 mod text;
 mod value;
 
+pub use file::Reload;
 pub use kafka::KafkaProperties;
 pub use problem::{Problem, Problems};
 pub use text::SourceText;
@@ -60,6 +61,7 @@ pub struct Config {
     pub memory: Option<usize>,
     /// How many other instances keep a copy of each map partition.
     pub standby: u32,
+    pub reload: Reload,
     /// What stands in the file to no effect, by line.
     pub warnings: Vec<Problem>,
     /// SHA-256 of the file's text.
@@ -194,6 +196,7 @@ pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Config, U
         outside,
         memory: resolved.memory,
         standby: resolved.standby,
+        reload: file.reload,
         warnings: resolved.warnings,
         digest: Sha256::digest(text).into(),
     })

@@ -289,6 +289,30 @@ impl Walk<'_, '_> {
         count
     }
 
+    /// A share of a whole, from 0 to 1, in millionths.
+    pub fn share(&mut self, entry: &Entry<'_>) -> Option<u32> {
+        let text = match entry.value {
+            DeValue::Integer(number) => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            _ => {
+                self.expected(&entry.place, "a number from 0 to 1", entry.value, None);
+                return None;
+            }
+        };
+        let share = text.replace('_', "").parse::<f64>().ok();
+        let share = share.filter(|share| (0.0..=1.0).contains(share));
+        if share.is_none() {
+            let message = "is not a number from 0 to 1";
+            self.findings.problem(&entry.place, message);
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is between 0 and a million"
+        )]
+        share.map(|share| (share * 1e6).round() as u32)
+    }
+
     pub fn pointer(&mut self, text: &Placed<String>) -> Option<Pointer> {
         let pointer = Pointer::parse(&text.value);
         if let Err(why) = &pointer {

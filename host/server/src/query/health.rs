@@ -170,10 +170,23 @@ fn of_running(served: &Served) -> Value {
         let index: Vec<_> = map.index.iter().map(ToString::to_string).collect();
         json!({ "name": map.name, "index": index, "partitions": partitions.collect::<Vec<_>>() })
     });
-    let steps = served.steps.iter();
-    let steps = steps.map(|(name, plugin)| json!({ "name": name, "plugin": plugin }));
+    let steps = served.plugins.current();
+    let steps = steps.iter().map(|step| {
+        let digest = step.plugin.digest();
+        json!({ "name": step.name, "plugin": step.description, "digest": digest })
+    });
+    let reloads = served.plugins.history().into_iter().map(|reload| {
+        json!({
+            "at": reload.at,
+            "revision": reload.revision,
+            "by": reload.by,
+            "verdict": reload.verdict.word(),
+            "why": reload.verdict.why(),
+        })
+    });
     json!({
-        "revision": served.revision,
+        "revision": served.plugins.revision(),
+        "reloads": reloads.collect::<Vec<_>>(),
         "steps": steps.collect::<Vec<_>>(),
         "workers": workers.collect::<Vec<_>>(),
         "maps": maps.collect::<Vec<_>>(),

@@ -145,7 +145,7 @@ impl Scrape {
             group_looks: count(&meter.looks),
             build: vec![
                 ("version", env!("CARGO_PKG_VERSION").into()),
-                ("revision", served.revision.clone()),
+                ("revision", served.plugins.revision()),
             ],
             workers: served.workers.iter().map(status).collect(),
             steps: pipeline

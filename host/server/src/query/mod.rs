@@ -42,6 +42,7 @@ pub use self::hosted::{Hosted, Standing};
 pub use self::routing::{AskGroup, Routing};
 use crate::directory::Directory;
 use crate::map_memory::MapMemory;
+use crate::reload::Plugins;
 use crate::snapshots::MapCounts;
 use crate::standby::Standbys;
 use crate::status::SharedStatus;
@@ -51,9 +52,7 @@ use crate::status::SharedStatus;
 pub struct Served {
     pub pipeline: Arc<Pipeline>,
     pub instance: String,
-    pub revision: String,
-    /// Name of each step, and what its plugin says it is.
-    pub steps: Vec<(String, String)>,
+    pub plugins: Arc<Plugins>,
     /// Of every map's topic, parallel to the pipeline's maps.
     pub partitions_of: Vec<u32>,
     pub directory: Arc<Directory>,

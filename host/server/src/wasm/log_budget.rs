@@ -1,6 +1,7 @@
 //! How many lines a step's plugin may log: beyond that they are counted, not written.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -10,7 +11,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct LogBudget {
     step: String,
     /// In a second.
-    most: u32,
+    most: AtomicU32,
     window: Mutex<Window>,
 }
 
@@ -33,7 +34,7 @@ impl LogBudget {
     pub fn new(step: &str, most: u32) -> Self {
         Self {
             step: step.into(),
-            most,
+            most: AtomicU32::new(most),
             window: Mutex::new(Window {
                 began: Instant::now(),
                 lines: 0,
@@ -43,11 +44,16 @@ impl LogBudget {
         }
     }
 
+    /// Has another limit from now on.
+    pub fn allow(&self, most: u32) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
     /// Whether another line may be written now.
     pub fn admit(&self) -> bool {
         self.turn();
         let mut window = self.window.lock().expect("nobody panics with it held");
-        let fits = window.lines < self.most;
+        let fits = window.lines < self.most.load(Ordering::Relaxed);
         if fits {
             window.lines += 1;
             window.total.written += 1;
@@ -73,7 +79,7 @@ impl LogBudget {
 
     fn tell(&self, left_out: u64) {
         if left_out > 0 {
-            let (step, most) = (&self.step, self.most);
+            let (step, most) = (&self.step, self.most.load(Ordering::Relaxed));
             tracing::warn!(
                 step,
                 limit = "log-lines",

@@ -69,29 +69,37 @@ const REPLACED_PAUSE: Duration = Duration::from_secs(60);
 const INSTANTIATIONS: u32 = 3;
 
 impl Steps {
-    pub fn new(steps: Arc<Vec<StepPlugin>>, tables: Arc<Tables>) -> Self {
-        let instances = steps.iter().map(|_| None).collect();
-        let meter = |step: &StepPlugin| StepMeter {
-            limits: *step.plugin.limits(),
-            ..StepMeter::default()
-        };
-        let log = |step: &StepPlugin| {
-            let most = step.plugin.limits().log_lines;
-            Arc::new(LogBudget::new(&step.name, most))
-        };
-        let times = steps.iter().map(|step| step.plugin.limits().time);
-        let longest = times.max().unwrap_or_default();
-        Self {
-            meters: steps.iter().map(meter).collect(),
+    pub fn new(steps: &Arc<Vec<StepPlugin>>, tables: Arc<Tables>) -> Self {
+        let log = |step: &StepPlugin| Arc::new(LogBudget::new(&step.name, 0));
+        let mut made = Self {
+            meters: vec![StepMeter::default(); steps.len()],
             logs: steps.iter().map(log).collect(),
             told: vec![[None; Limit::ALL.len()]; steps.len()],
-            steps,
+            steps: Arc::default(),
             tables,
-            instances,
+            instances: Vec::new(),
             failing: Duration::ZERO,
-            failing_max: FAILING_MAX.max(longest * FAILING_CALLS),
+            failing_max: FAILING_MAX,
             told_replaced: None,
+        };
+        made.change(steps);
+        made
+    }
+
+    /// Has other plugins for the same steps from now on. Instances go; what was counted stays.
+    pub fn change(&mut self, steps: &Arc<Vec<StepPlugin>>) {
+        self.steps = Arc::clone(steps);
+        self.instances = steps.iter().map(|_| None).collect();
+        self.discard();
+        for (meter, step) in self.meters.iter_mut().zip(steps.iter()) {
+            meter.limits = *step.plugin.limits();
         }
+        for (log, step) in self.logs.iter().zip(steps.iter()) {
+            log.allow(step.plugin.limits().log_lines);
+        }
+        let times = steps.iter().map(|step| step.plugin.limits().time);
+        let longest = times.max().unwrap_or_default();
+        self.failing_max = FAILING_MAX.max(longest * FAILING_CALLS);
     }
 
     /// What calls have taken so far, in the pipeline's order.
