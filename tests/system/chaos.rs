@@ -15,7 +15,8 @@ use crate::dice::Dice;
 use crate::example::Example;
 use crate::fleet::{Fleet, SESSION};
 use crate::stage::{
-    Build, PARTITIONS, Place, READY, Stage, asked, epochs, keep_uncommitted, number, told, wait,
+    Build, PARTITIONS, Place, READY, Stage, asked, epochs, keep_uncommitted, number, stands_still,
+    told, wait,
 };
 use crate::storm::points;
 use crate::timings::Timings;
@@ -322,7 +323,11 @@ fn broker_crashes(brokers: u16) {
 fn chaos_of_a_broker_that_stands_still() {
     const STILL: Duration = Duration::from_secs(25);
     let mut dice = dice();
-    let mut stage = stage(Example::Orders, Kafka::start());
+    let kafka = Kafka::start_with(Options {
+        properties: stands_still(),
+        ..Options::default()
+    });
+    let mut stage = stage(Example::Orders, kafka);
     stage.workers = 2;
     let names = ["a", "b"];
     let mut lives: Vec<Millstream> = names.iter().map(|name| start(&mut stage, name)).collect();

@@ -291,6 +291,13 @@ impl Fleet {
         life.is_some_and(|life| life.process.lines().iter().any(|said| said == line))
     }
 
+    /// In how many lines those that live have said this.
+    pub fn lines_with(&self, words: &str) -> u64 {
+        let lives = self.slots.iter().filter_map(|slot| slot.life.as_ref());
+        let lines = lives.flat_map(|life| life.process.lines());
+        lines.filter(|line| line.contains(words)).count() as u64
+    }
+
     pub fn freeze(&mut self, number: usize) {
         if let Some(life) = &mut self.slots[number].life {
             life.process.process().freeze();

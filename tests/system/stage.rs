@@ -248,6 +248,27 @@ impl Stage {
         Millstream::spawn_command(&log, command)
     }
 
+    /// Has all instances find another version of their plugins: lines that each plugin's table gets.
+    pub fn change_plugins(&self, lines: &str) {
+        let file = self.folder.join("pipeline.toml");
+        let text = std::fs::read_to_string(&file).expect("an instance was started with it");
+        let mut changed = String::new();
+        for line in text.lines() {
+            // What an earlier version had.
+            let is_old = line.starts_with("limits = ") || line.starts_with("sha256 = ");
+            if !is_old {
+                changed += line;
+                changed.push('\n');
+            }
+            if line.starts_with("path = ") {
+                changed += lines;
+                changed.push('\n');
+            }
+        }
+        let unfinished = self.folder.write("pipeline.new", &changed);
+        std::fs::rename(unfinished, file).expect("the folder can be written");
+    }
+
     /// The snapshots of all instances go, as with a lost disk.
     pub fn remove_snapshots(&self) {
         // Somebody may be writing one, and there may be none.
@@ -397,11 +418,18 @@ pub fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Of a broker that is to stand still: it isn't fenced for it. One that is alone and is fenced as it goes on has no leaders for a moment,
+/// and what was to be marked then stays pending, as in [`Stage::crash_the_only_broker`].
+pub fn stands_still() -> Vec<String> {
+    vec!["broker.session.timeout.ms=120000".into()]
+}
+
 /// A broker that clients reach through a proxy only.
 pub fn behind_proxy() -> (Kafka, Proxy) {
     let listening = Listening::before(1);
     let kafka = Kafka::start_with(Options {
         advertised: Some(listening.port()),
+        properties: stands_still(),
         ..Options::default()
     });
     let proxy = listening.forward_to(kafka.port());

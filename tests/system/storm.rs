@@ -168,6 +168,7 @@ impl<'a> Round<'a> {
         self.note_deaths();
         self.tally.meddled(&self.meddler);
         self.tally.kills += self.fleet.kills;
+        self.tally.taken += self.fleet.lines_with("plugins were reloaded");
         self.tally.records += self.fleet.finish();
         self.tally.rounds += 1;
     }

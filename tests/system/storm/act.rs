@@ -58,6 +58,10 @@ pub enum Act {
     Join,
     Leave,
     Drain,
+    /// Another version of the plugins, for all processes: a good one, or one that is refused.
+    Reload {
+        is_good: bool,
+    },
 }
 
 impl Act {
@@ -72,9 +76,12 @@ impl Act {
             65..=85 => Self::Meddle([Plan::draw(dice), Plan::draw(dice)]),
             86..=87 => Self::Disk("full"),
             88..=89 => Self::Disk("eio"),
-            90..=95 => Self::Join,
-            96..=97 => Self::Leave,
-            _ => Self::Drain,
+            90..=93 => Self::Join,
+            94 => Self::Leave,
+            95..=96 => Self::Drain,
+            _ => Self::Reload {
+                is_good: dice.between(0, 2) > 0,
+            },
         }
     }
 }
@@ -125,7 +132,22 @@ impl Round<'_> {
             Act::Join => self.join(Vec::new()),
             Act::Leave => self.leave(false),
             Act::Drain => self.leave(true),
+            Act::Reload { is_good } => self.reload(is_good),
         }
+    }
+
+    /// Whoever starts later finds the file as it was, and the others follow it.
+    fn reload(&mut self, is_good: bool) {
+        let time = 2001 + self.tally.versions;
+        self.tally.versions += 1;
+        let lines = if is_good {
+            format!("limits = {{ time = \"{time}ms\" }}")
+        } else {
+            "limits = {}\nsha256 = \"0\"".to_owned()
+        };
+        self.fleet.stage().change_plugins(&lines);
+        self.fleet.wait_progress();
+        self.fleet.pass(1_000);
     }
 
     /// It may die by itself meanwhile, or leave.

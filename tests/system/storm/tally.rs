@@ -19,6 +19,10 @@ pub struct Tally {
     pub one_of_three: u64,
     pub coordinators: u64,
     pub full_disks: u64,
+    /// Of plugins, while processes ran.
+    pub versions: u64,
+    /// Told by processes that lived to the end of their round.
+    pub taken: u64,
     pub joined: u64,
     pub left: u64,
     points: BTreeMap<String, u64>,
@@ -65,6 +69,8 @@ impl Tally {
             line(&format!("{name} {kind}"), *count);
         }
         line("lives whose disk failed", self.full_disks);
+        line("versions of plugins to be reloaded", self.versions);
+        line("reloads taken, by processes that lived on", self.taken);
         line("processes joined", self.joined);
         line("processes asked to leave", self.left);
         if never.is_empty() {
