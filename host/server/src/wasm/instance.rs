@@ -82,7 +82,8 @@ impl Instance {
         let configured = plugin
             .millstream_plugin_transform()
             .call_configure(&mut store, wiring.config);
-        let needs: NeedsReply = configured.map_err(|error| explain(&error, &limits))??;
+        let answered = configured.map_err(|error| explain(&error, &limits))?;
+        let needs: NeedsReply = answered.map_err(|words| in_a_line(&words))?;
         // It has lived with it, and no batch has to answer for it.
         store.data_mut().limits.take_refused();
         let headers = needs.headers;
@@ -92,6 +93,7 @@ impl Instance {
             state: needs.state,
             headers,
         };
+        needs.check()?;
         Ok((
             Self {
                 store,

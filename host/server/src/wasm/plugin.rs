@@ -6,6 +6,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
+use millstream_engine::task::failure::in_a_line;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
@@ -50,6 +51,39 @@ pub struct Needs {
     pub lookups: Vec<String>,
     pub state: Vec<String>,
     pub headers: bool,
+}
+
+/// Names of one kind that a plugin may need. They are compared with each other, and told one by one where they don't fit.
+const NEEDS_MAX: usize = 256;
+
+/// Characters of a name, as in the pipeline file.
+const NAME_MAX: usize = 100;
+
+impl Needs {
+    /// Says what of it nobody would ask for in earnest.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let kinds = [
+            ("ports", &self.ports),
+            ("lookups", &self.lookups),
+            ("state", &self.state),
+        ];
+        for (kind, names) in kinds {
+            let count = names.len();
+            if count > NEEDS_MAX {
+                let words = format!("it needs {count} names as {kind}, {NEEDS_MAX} are allowed");
+                return Err(words);
+            }
+            let is_odd =
+                |name: &&String| name.contains(char::is_control) || name.chars().count() > NAME_MAX;
+            if let Some(name) = names.iter().find(is_odd) {
+                let start: String = in_a_line(name).chars().take(NAME_MAX).collect();
+                return Err(format!(
+                    "it needs a name as {kind} that begins with \"{start}\": names have {NAME_MAX} characters, none for control"
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -250,6 +284,31 @@ impl fmt::Debug for Runtime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn needs_are_bounded() {
+        let check = |ports: Vec<String>, expected: &str| {
+            let needs = Needs {
+                ports,
+                ..Needs::default()
+            };
+            assert_eq!(needs.check().err().unwrap_or_default(), expected);
+        };
+        let names = |count: usize| (0..count).map(|number| format!("p{number}")).collect();
+        check(names(NEEDS_MAX), "");
+        let words = "it needs 257 names as ports, 256 are allowed";
+        check(names(NEEDS_MAX + 1), words);
+        check(vec!["é".repeat(NAME_MAX)], "");
+        for name in ["a\nb".to_owned(), "a".repeat(NAME_MAX + 1)] {
+            let start = in_a_line(&name).chars().take(NAME_MAX).collect::<String>();
+            check(
+                vec![name],
+                &format!(
+                    "it needs a name as ports that begins with \"{start}\": names have 100 characters, none for control"
+                ),
+            );
+        }
+    }
 
     #[test]
     fn files_that_are_no_components_are_named() {
