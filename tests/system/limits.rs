@@ -51,7 +51,7 @@ topic = "out"
 }
 
 /// The sum of a metric's lines that have this label.
-fn metric(text: &str, name: &str, label: &str) -> f64 {
+pub fn metric(text: &str, name: &str, label: &str) -> f64 {
     let lines = text
         .lines()
         .filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));

@@ -17,6 +17,7 @@ mod exactly_once;
 mod example;
 mod fleet;
 mod graphs;
+mod hostile;
 mod limits;
 mod lookups;
 mod openapi;

@@ -32,7 +32,7 @@ impl Timings {
     }
 
     /// The shortest time that so many of a hundred did not exceed.
-    fn at(&self, percent: usize) -> Duration {
+    pub fn at(&self, percent: usize) -> Duration {
         let rank = (self.taken.len() * percent).div_ceil(100).max(1);
         self.taken.get(rank - 1).copied().unwrap_or_default()
     }

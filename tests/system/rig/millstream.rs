@@ -305,15 +305,26 @@ impl Drop for Millstream {
     }
 }
 
-/// Peak resident memory in bytes, of a running process: VmHWM of /proc.
+/// Peak resident memory in bytes, of a running process.
 #[must_use]
 pub fn peak_memory(process: &Process) -> u64 {
+    status(process, "VmHWM:")
+}
+
+/// Resident memory in bytes, of a running process.
+#[must_use]
+pub fn memory(process: &Process) -> u64 {
+    status(process, "VmRSS:")
+}
+
+/// A line of `/proc/ID/status` that is a size.
+fn status(process: &Process, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kilobytes = line
         .and_then(|line| line.trim().strip_suffix(" kB"))
         .and_then(|number| number.parse::<u64>().ok());
-    kilobytes.unwrap_or_else(|| panic!("process {} has no VmHWM", process.id())) * 1024
+    kilobytes.unwrap_or_else(|| panic!("process {} has no {name}", process.id())) * 1024
 }
 
 #[derive(Debug)]

@@ -1,0 +1,21 @@
+;; A header whose name is null.
+;; expect: fails: its answer is malformed: headers: a name is null
+
+(func $evil (param $batch i32) (result i32)
+  (drop (call $two))
+  (i32.store offset=84 (global.get $output) (i32.const 1))
+  (i32.store offset=96 (global.get $output) (global.get $bytes))
+  (call $set-column (i32.add (global.get $output) (i32.const 116)))
+  (call $set-column (i32.add (global.get $output) (i32.const 92)))
+  (i32.store offset=116 (global.get $output) (i32.const 0))
+  (i32.store offset=88 (global.get $output) (global.get $origins))
+  (i32.store offset=92 (global.get $output) (i32.const 2))
+
+  (i32.store offset=4 (global.get $ends) (i32.const 1))
+  (i32.store offset=52 (global.get $output) (i32.const 1))
+  (i32.store offset=100 (global.get $output) (i32.const 1))
+  (i32.store offset=124 (global.get $output) (i32.const 1))
+  (i32.store (global.get $text) (i32.const 1))
+  (i32.store offset=112 (global.get $output) (global.get $text))
+  (i32.store offset=116 (global.get $output) (i32.const 1))
+  (global.get $answer))

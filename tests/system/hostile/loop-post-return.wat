@@ -1,0 +1,12 @@
+;; The function by which the host says that it has read the answer never returns.
+;; expect: fails: it missed its deadline
+;; limit: time
+
+(global $is-evil (mut i32) (i32.const 0))
+(func $post-process (param $answer i32)
+  (if (global.get $is-evil) (then
+    (loop $for-ever (br $for-ever))))
+  (global.set $heap (i32.const 65536)))
+(func $evil (param $batch i32) (result i32)
+  (global.set $is-evil (i32.const 1))
+  (call $pass (local.get $batch)))

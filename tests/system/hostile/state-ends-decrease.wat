@@ -1,0 +1,15 @@
+;; Puts keys whose ends go backwards.
+;; expect: fails: keys to put: ends decrease
+;; step: state = { kept = "{case}" }
+
+(data (i32.const 2048) "kept")
+(func $evil (param $batch i32) (result i32)
+  (local $handle i32)
+  (call $state-open (global.get $text) (i32.const 4) (global.get $told))
+  (local.set $handle (i32.load offset=4 (global.get $told)))
+  (i32.store offset=0 (global.get $ends) (i32.const 2))
+  (i32.store offset=4 (global.get $ends) (i32.const 1))
+  (call $state-put (local.get $handle)
+    (global.get $text) (i32.const 1) (global.get $ends) (i32.const 2) (i32.const 0) (i32.const 0)
+    (global.get $text) (i32.const 1) (global.get $ends) (i32.const 2) (i32.const 0) (i32.const 0))
+  (unreachable))

@@ -1,0 +1,5 @@
+;; A component that exports nothing.
+;; expect: refused: it is a component that exports nothing
+
+(component
+)
