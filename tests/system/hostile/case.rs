@@ -21,7 +21,10 @@ use super::component;
 use crate::pipelines::plugin;
 
 /// What each instance and call may take, where the case doesn't say otherwise.
-pub const LIMITS: &str = "time = \"100ms\", memory = \"64MiB\"";
+pub const LIMITS: &str = "time = \"5s\", memory = \"64MiB\"";
+
+/// The same for who takes all the time that there is. Others are to do what they do on a slow machine too.
+pub const SHORT_LIMITS: &str = "time = \"100ms\", memory = \"64MiB\"";
 
 /// Longer than any other record: see `$process` in common.wat.
 const EVIL_BYTES: usize = 4004;
@@ -95,13 +98,19 @@ impl Case {
         };
         let evil = || format!("evil{}", "!".repeat(EVIL_BYTES - 4));
         let expected = head.one("expect").unwrap_or_default();
+        let expected = Expected::of(&expected)
+            .unwrap_or_else(|| panic!("{}: expect: {expected}", file.display()));
+        let limit = head.one("limit");
+        let limits = match (&expected, limit.as_deref()) {
+            (Expected::Refused(_), _) | (_, Some("time")) => SHORT_LIMITS,
+            _ => LIMITS,
+        };
         let case = Self {
             name: name.clone().into_owned(),
-            expected: Expected::of(&expected)
-                .unwrap_or_else(|| panic!("{}: expect: {expected}", file.display())),
-            limit: head.one("limit"),
+            expected,
+            limit,
             value: head.one("value").unwrap_or_else(evil),
-            limits: head.one("limits").unwrap_or_else(|| LIMITS.into()),
+            limits: head.one("limits").unwrap_or_else(|| limits.into()),
             step: head.one("step").unwrap_or_default(),
             more: head.all("more"),
             plugin,

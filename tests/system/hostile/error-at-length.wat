@@ -1,6 +1,5 @@
 ;; Refuses the batch with 30 MB of words: they are cut.
 ;; expect: fails: yyy
-;; limits: time = "1s", memory = "64MiB"
 
 (func $evil (param $batch i32) (result i32)
   (drop (memory.grow (i32.const 480)))

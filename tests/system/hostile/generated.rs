@@ -10,7 +10,7 @@ use std::process::Command;
 use rig::folder::Folder;
 use rig::millstream;
 
-use super::case::LIMITS;
+use super::case::SHORT_LIMITS;
 use super::component::honest;
 use super::life::{line, pipeline};
 use crate::dice::Dice;
@@ -27,6 +27,20 @@ pub struct Made {
     pub name: &'static str,
     pub words: &'static str,
     pub make: fn(&Path),
+}
+
+/// A core module that takes long to be compiled, or much memory.
+pub struct Bomb {
+    pub name: &'static str,
+    module: fn() -> String,
+}
+
+impl Bomb {
+    /// A component of it: nobody instantiates the module, and the compiler has to compile it all the same.
+    pub fn component(&self) -> Vec<u8> {
+        let text = format!("(component {})", (self.module)());
+        wat::parse_str(text).expect("the text is sound")
+    }
 }
 
 pub const FILES: [Made; 14] = [
@@ -117,11 +131,19 @@ pub const FILES: [Made; 14] = [
     },
 ];
 
-/// Components that take long to be compiled, or much memory.
-pub const BOMBS: [(&str, fn() -> Vec<u8>); 3] = [
-    ("bomb-of-blocks", || bomb(&blocks())),
-    ("bomb-of-locals", || bomb(&locals())),
-    ("bomb-of-functions", || bomb(&functions())),
+pub const BOMBS: [Bomb; 3] = [
+    Bomb {
+        name: "bomb-of-blocks",
+        module: blocks,
+    },
+    Bomb {
+        name: "bomb-of-locals",
+        module: locals,
+    },
+    Bomb {
+        name: "bomb-of-functions",
+        module: functions,
+    },
 ];
 
 /// Cases in this file: files, bombs, a plugin of 100 MB, deeply nested components, and turned bits.
@@ -131,7 +153,7 @@ pub const CASES: usize = FILES.len() + BOMBS.len() + 3;
 pub fn run(folder: &Folder, component: &Path, before: &str) -> (Option<i32>, String) {
     let path = component.display();
     let lines = format!(
-        "plugins.made.path = \"{path}\"\nplugins.made.limits = {{ {LIMITS} }}\n\
+        "plugins.made.path = \"{path}\"\nplugins.made.limits = {{ {SHORT_LIMITS} }}\n\
          steps.made = {{ inputs = [\"in\"], plugin = \"made\", on-error = \"skip\" }}"
     );
     let file = folder.write("pipeline.toml", &pipeline("made", &lines, &["made"]));
@@ -224,12 +246,6 @@ fn leb(bytes: &mut Vec<u8>, mut number: usize) {
             return;
         }
     }
-}
-
-/// A component with one core module, which nobody instantiates and the compiler has to compile all the same.
-fn bomb(module: &str) -> Vec<u8> {
-    let text = format!("(component {module})");
-    wat::parse_str(text).expect("the text is sound")
 }
 
 /// A function of blocks that all jump out of each other, by tables.

@@ -1,7 +1,6 @@
 ;; Opens its state again and again without dropping what it got: each is an entry in a table of the host's.
 ;; expect: fails: store handle limit exceeded
 ;; step: state = { kept = "{case}" }
-;; limits: time = "5s"
 
 (data (i32.const 2048) "kept")
 (func $evil (param $batch i32) (result i32)

@@ -1,7 +1,7 @@
 ;; Writes values of 65 MiB.
 ;; expect: fails: it handed out more than its 64MiB of output
 ;; limit: output-bytes
-;; limits: time = "1s"
+;; limits: time = "5s", memory = "256MiB"
 
 (func $evil (param $batch i32) (result i32)
   (drop (memory.grow (i32.const 1100)))

@@ -1,6 +1,5 @@
 ;; Answers with an output for each of its 256 ports, each of which might inherit all of the batch, and has nothing.
 ;; expect: passes
-;; limits: time = "1s", memory = "64MiB"
 
 (memory $memory 80)
 ;; Names of four letters each from "aaaa" on, at 131072 as (text, length), their texts at 524288.

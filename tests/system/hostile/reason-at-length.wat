@@ -1,6 +1,5 @@
 ;; A failure whose reason has 30 MB: it is cut.
 ;; expect: refuses: yyy
-;; limits: time = "1s", memory = "64MiB"
 
 (func $evil (param $batch i32) (result i32)
   (drop (memory.grow (i32.const 480)))

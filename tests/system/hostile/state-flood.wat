@@ -1,7 +1,6 @@
 ;; Puts 100 MB into its state, 500 KB under each key.
 ;; expect: fails: one call changes state by more than 67108864 bytes
 ;; step: state = { kept = "{case}" }
-;; limits: time = "2s"
 
 (data (i32.const 2048) "kept")
 (func $evil (param $batch i32) (result i32)

@@ -1,7 +1,6 @@
 ;; Puts 500 KB, and gets it 200 times in one call.
 ;; expect: fails: come to more than 67108864 bytes
 ;; step: state = { kept = "{case}" }
-;; limits: time = "2s"
 
 (data (i32.const 2048) "kept")
 (func $evil (param $batch i32) (result i32)
