@@ -76,9 +76,9 @@ impl Act {
             65..=85 => Self::Meddle([Plan::draw(dice), Plan::draw(dice)]),
             86..=87 => Self::Disk("full"),
             88..=89 => Self::Disk("eio"),
-            90..=93 => Self::Join,
-            94 => Self::Leave,
-            95..=96 => Self::Drain,
+            90..=92 => Self::Join,
+            93 => Self::Leave,
+            94 => Self::Drain,
             _ => Self::Reload {
                 is_good: dice.between(0, 2) > 0,
             },
