@@ -30,8 +30,9 @@ const CASES_MIN: usize = 80;
 /// turn. What it is on one at rest is printed.
 const LATE_MAX: Duration = Duration::from_millis(500);
 
-/// How much later a neighbour's records may be in a test, at p99.
-const NEIGHBOUR_MAX: f64 = 10.0;
+/// How late a neighbour's records may be in a test, at p99: of two processors, with the broker on them, a hostile pipeline takes one, as a thread
+/// does that only counts.
+const NEIGHBOUR_MAX: Duration = Duration::from_secs(3);
 
 /// Runs all of them, as many at a time as there are processors, and says which ones failed.
 fn each<T: Sync>(all: &[T], name: impl Fn(&T) -> String + Sync, run: impl Fn(&T) + Sync) {
@@ -234,10 +235,13 @@ fn hostile_pipelines_leave_their_neighbours_alone() {
             .print(&format!("{name}, questions about a key"));
     }
     let p99 = |timings: &Timings| timings.at(99).as_secs_f64();
-    let records = p99(&among.records) / p99(&alone.records);
-    let questions = p99(&among.questions) / p99(&alone.questions);
-    println!(
-        "p99 beside hostile plugins by p99 alone: records {records:.2}, questions {questions:.2}"
-    );
-    assert!(records < NEIGHBOUR_MAX, "{records}");
+    for (name, other) in [("alone", &alone), ("beside a thread", &busy)] {
+        let records = p99(&among.records) / p99(&other.records);
+        let questions = p99(&among.questions) / p99(&other.questions);
+        println!(
+            "p99 beside hostile plugins by p99 {name}: records {records:.2}, questions {questions:.2}"
+        );
+    }
+    let late = among.records.at(99);
+    assert!(late < NEIGHBOUR_MAX, "{late:?}");
 }
