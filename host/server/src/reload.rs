@@ -134,8 +134,9 @@ pub struct Reloader {
     stop: Arc<AtomicBool>,
     /// Those that the file named when it was last read.
     components: Vec<PathBuf>,
-    /// What the files said of what runs.
+    /// What the files said of what runs, and as they were loaded last, whatever became of it.
     running: Option<[u8; 32]>,
+    seen: Option<[u8; 32]>,
     /// The request that has no answer yet.
     asked: Option<String>,
 }
@@ -165,6 +166,7 @@ impl Reloader {
             request,
             stop: Arc::clone(stop),
             running: None,
+            seen: None,
             asked: None,
         }
     }
@@ -177,18 +179,20 @@ impl Reloader {
     fn run(mut self) {
         let mut looked = Looked::new(self.marks());
         self.running = self.contents();
+        self.seen = self.running;
         while !self.stop.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
             self.asked = self.request.take();
             let marks = self.marks();
-            let is_changed = looked.has_changed(marks.clone()) && self.config.reload.watch;
-            if self.asked.is_some() || is_changed {
+            let watches = self.config.reload.watch;
+            let is_changed = watches && looked.has_changed(marks.clone());
+            if is_changed || self.asked.is_some() {
                 looked = Looked::new(marks);
-                let named = self.components.clone();
-                self.reload(if is_changed { "file" } else { "request" });
-                if self.components != named {
-                    looked = Looked::new(self.marks());
-                }
+            }
+            if self.asked.is_some() {
+                self.reload("request");
+            } else if is_changed && self.contents() != self.seen {
+                self.reload("file");
             }
         }
     }
@@ -211,7 +215,7 @@ impl Reloader {
     }
 
     fn reload(&mut self, by: &'static str) {
-        let contents = self.contents();
+        let (contents, named) = (self.contents(), self.components.clone());
         let (revision, verdict) = if contents.is_some() && contents == self.running {
             (Some(self.plugins.revision()), Verdict::Unchanged)
         } else {
@@ -226,6 +230,8 @@ impl Reloader {
         if let Verdict::Taken | Verdict::Unchanged = verdict {
             self.running = contents;
         }
+        // Of other files it is not known what they said as they were loaded.
+        self.seen = contents.filter(|_| self.components == named);
         tell(by, revision.as_deref().unwrap_or("?"), &verdict);
         self.answer(verdict.word(), verdict.why());
         // Files that only were written again are nothing to remember.
@@ -284,7 +290,8 @@ impl Reloader {
     /// Waits for what workers make of a version: for as long as none of them has records to try it with, unless something else comes.
     fn outcome(&mut self, number: u64) -> Outcome {
         let trials = Arc::clone(&self.plugins.trials);
-        let (began, mut looked) = (Instant::now(), Looked::new(self.marks()));
+        let (began, tried) = (Instant::now(), self.contents());
+        let mut looked = Looked::new(self.marks());
         loop {
             if let Some(outcome) = trials.wait(number, LOOK) {
                 return outcome;
@@ -303,7 +310,14 @@ impl Reloader {
                 self.answer("pending", None);
             }
             let is_asked = self.asked.is_none() && self.request.is_there();
-            if is_asked || (looked.has_changed(self.marks()) && self.config.reload.watch) {
+            // Files may be written again as they were.
+            let marks = self.marks();
+            let mut is_other = self.config.reload.watch && looked.has_changed(marks.clone());
+            if is_other {
+                looked = Looked::new(marks);
+                is_other = self.contents() != tried;
+            }
+            if is_asked || is_other {
                 trials.reject(number, "another version came before it was tried".into());
             }
         }
