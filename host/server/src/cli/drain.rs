@@ -5,18 +5,14 @@
 //! instance. Invariant: no signal goes to a process that is not the one that holds the lock.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{host_name, instance_name, read, runtime};
-use crate::config::Overrides;
-use crate::load;
-use crate::seat_lock::{DrainRequest, Holder, SeatLock};
+use super::here::{Here, NOBODY, Named};
+use crate::seat_lock::{DrainRequest, Holder};
 use crate::supervisor::{Failure, SHUTDOWN_MAX};
 
 /// A process that was asked to gives up its workers after a while; this long afterwards it must have ended.
@@ -29,38 +25,21 @@ const ENDING_MAX: Duration = Duration::from_millis(500);
 const STARTING_MAX: Duration = Duration::from_secs(2);
 const STARTING_LOOK: Duration = Duration::from_millis(50);
 
-#[derive(Debug, Args)]
-pub struct Arguments {
-    /// The pipeline file.
-    pipeline: PathBuf,
-    /// Name of the process among those of the pipeline, as `run` was given it. The host's name by default.
-    #[arg(long, value_parser = instance_name)]
-    instance: Option<String>,
-    /// Brokers, as `run` was given them, in place of the file's `bootstrap.servers`.
-    #[arg(long, value_name = "HOST:PORT")]
-    bootstrap: Option<String>,
-}
-
-pub fn main(arguments: Arguments) -> Result<(), Failure> {
-    let overrides = Overrides {
-        bootstrap: arguments.bootstrap,
-        embedded: false,
-    };
-    let config = read(&arguments.pipeline, &overrides, &runtime()?)?;
-    let instance = arguments.instance.unwrap_or_else(host_name);
-    let clients = load::clients(&config, &instance)?;
-    let pipeline = &config.pipeline.name;
+pub fn main(named: Named) -> Result<(), Failure> {
+    let here = named.read()?;
+    let Here {
+        pipeline,
+        instance,
+        bootstrap,
+    } = &here;
     let failed = |why: String| Failure::Drain {
         pipeline: pipeline.clone(),
         instance: instance.clone(),
         why,
     };
-    let find = || {
-        SeatLock::holder(pipeline, &instance, clients.bootstrap())
-            .map_err(|why| failed(why.to_string()))
-    };
+    let find = || here.holder().map_err(|why| failed(why.to_string()));
     let (process, id) = find_process(&find)?.map_err(&failed)?;
-    let request = DrainRequest::of(pipeline, &instance, clients.bootstrap());
+    let request = DrainRequest::of(pipeline, instance, bootstrap);
     let asked = request.make().and_then(|()| {
         let asked = pidfd_send_signal(&process, Signal::USR1);
         asked.map_err(std::io::Error::from)
@@ -106,10 +85,7 @@ fn find_process(
                 ));
             }
             Holder::None | Holder::Drained => {
-                return Ok(Err(
-                    "no such process runs on this host. One that was started with another --instance or --bootstrap is found with the same"
-                        .into(),
-                ));
+                return Ok(Err(NOBODY.into()));
             }
         };
         let id = i32::try_from(pid).ok().and_then(Pid::from_raw);

@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod drain;
+mod here;
 mod reload;
 mod reset;
 mod run;
@@ -62,9 +63,9 @@ enum Command {
     /// Show what a running process is doing.
     Status(status::Arguments),
     /// Have a pipeline that runs on this host commit, leave the group and end: others have its partitions at once.
-    Drain(drain::Arguments),
+    Drain(here::Named),
     /// Have a pipeline that runs on this host look at its files now, and take new plugins, configurations and limits over if they prove good.
-    Reload(reload::Arguments),
+    Reload(here::Named),
     /// Show what the steps of a pipeline have set aside.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -99,8 +100,8 @@ pub fn main() -> ExitCode {
             finish(check(&pipeline, &overrides, patience))
         }
         Command::Status(arguments) => finish(status::main(&arguments)),
-        Command::Drain(arguments) => finish(drain::main(arguments)),
-        Command::Reload(arguments) => finish(reload::main(arguments)),
+        Command::Drain(named) => finish(drain::main(named)),
+        Command::Reload(named) => finish(reload::main(named)),
         Command::DeadLetters(command) => finish(dead_letters::main(command)),
         Command::Reset(arguments) => finish(reset::main(arguments)),
         Command::State(command) => finish(state::main(command)),

@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use millstream_engine::worker::Event;
 
-use super::{Halt, IDLE, Loop};
+use super::{Halt, Loop};
 use crate::cluster::{Cluster, Member as _};
 use crate::trials::{Outcome, Version, Vote};
 use crate::wasm::StepPlugin;
 
 /// How long records to try it with are waited for.
 const RECORDS_WITHIN: Duration = Duration::from_millis(100);
+
+/// How often a worker that holds its epoch looks for the outcome.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Fewer say nothing of a version, unless there were no others: a stream may have bad records.
 const FAILED_MIN: u64 = 5;
@@ -147,7 +150,7 @@ impl<C: Cluster> Loop<C> {
         if self.consumer.is_lost() {
             return self.cut_trial_short("the partitions were lost");
         }
-        std::thread::sleep(IDLE.min(Duration::from_millis(1)));
+        std::thread::sleep(LOOK);
         self.keep_up()
     }
 }
