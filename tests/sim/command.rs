@@ -40,8 +40,8 @@ pub enum Command {
         replicated: Option<String>,
     },
     /// `rule parse bad fail="not JSON"`: what a step makes of the records with this value (`any`: of those without a rule). Each
-    /// rule emits a record, unless it says `drop`, `fail`, `trap` (the call), `host` (the host can't call), `restoring` (a table is) or `wrong` (the answer
-    /// makes no sense: `reversed`, `beyond`, `port`, `short`, `both`). `count=totals` counts the records of its key in that state. `{key}`, `{value}`, `{offset}`,
+    /// rule emits a record, unless it says `drop`, `fail`, `trap` (the call), `host` (the host can't call), `restoring` (a table is), `overdue` (failed calls
+    /// took too long) or `wrong` (the answer makes no sense: `reversed`, `beyond`, `port`, `short`, `both`). `count=totals` counts the records of its key in that state. `{key}`, `{value}`, `{offset}`,
     /// `{input}`, `{times}` and `{count}` are filled in.
     Rule {
         step: String,
@@ -69,6 +69,8 @@ pub enum Command {
         host: Option<String>,
         #[arg(key)]
         restoring: Option<String>,
+        #[arg(key)]
+        overdue: Option<String>,
         #[arg(key)]
         wrong: Option<String>,
     },

@@ -524,6 +524,7 @@ fn rule(command: &Command) -> Result<Rule, Box<dyn Error>> {
         trap,
         host,
         restoring,
+        overdue,
         wrong,
         ..
     } = command
@@ -531,14 +532,16 @@ fn rule(command: &Command) -> Result<Rule, Box<dyn Error>> {
         return Err("not a rule".into());
     };
     let own = |text: &String| text.clone();
-    let does = match (drop.as_deref(), fail, trap, host, restoring, wrong) {
-        (Some("drop"), None, None, None, None, None) => Does::Drop,
-        (None, Some(why), None, None, None, None) => Does::Fail(own(why)),
-        (None, None, Some(why), None, None, None) => Does::Trap(own(why)),
-        (None, None, None, Some(why), None, None) => Does::Host(own(why)),
-        (None, None, None, None, Some(why), None) => Does::NotReady(own(why)),
-        (None, None, None, None, None, Some(kind)) => Does::Wrong(own(kind)),
-        (None, None, None, None, None, None) => Does::Emit(Emit {
+    let drop = drop.as_deref();
+    let does = match (drop, fail, trap, host, restoring, overdue, wrong) {
+        (Some("drop"), None, None, None, None, None, None) => Does::Drop,
+        (None, Some(why), None, None, None, None, None) => Does::Fail(own(why)),
+        (None, None, Some(why), None, None, None, None) => Does::Trap(own(why)),
+        (None, None, None, Some(why), None, None, None) => Does::Host(own(why)),
+        (None, None, None, None, Some(why), None, None) => Does::NotReady(own(why)),
+        (None, None, None, None, None, Some(why), None) => Does::Overdue(own(why)),
+        (None, None, None, None, None, None, Some(kind)) => Does::Wrong(own(kind)),
+        (None, None, None, None, None, None, None) => Does::Emit(Emit {
             port: port.clone().unwrap_or_default(),
             key: key.clone(),
             value: value.clone(),

@@ -26,6 +26,7 @@ pub enum Does {
     Trap(String),
     Host(String),
     NotReady(String),
+    Overdue(String),
     Wrong(String),
 }
 
@@ -190,6 +191,7 @@ impl Script {
                     Does::Trap(reason) => return Err(CallFailure::Plugin(reason.clone())),
                     Does::Host(reason) => return Err(CallFailure::Host(reason.clone())),
                     Does::NotReady(reason) => return Err(CallFailure::NotReady(reason.clone())),
+                    Does::Overdue(reason) => return Err(CallFailure::Overdue(reason.clone())),
                     Does::Wrong(kind) => {
                         wrong = Some(kind.as_str());
                         emitted.push(Emitted {

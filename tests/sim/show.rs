@@ -80,6 +80,7 @@ pub fn call(step: &str, batch: &Batch<'_>, answer: &Result<Outcome, CallFailure>
         Err(CallFailure::Plugin(why)) => format!(" -> trap: {why}"),
         Err(CallFailure::Host(why)) => format!(" -> host: {why}"),
         Err(CallFailure::NotReady(why)) => format!(" -> not ready: {why}"),
+        Err(CallFailure::Overdue(why)) => format!(" -> overdue: {why}"),
     };
     let (inputs, records) = (batch.inputs.join("+"), records.join(" | "));
     format!("call {step} of {inputs}{halved}: {records}{came_to}")

@@ -126,16 +126,21 @@ fn who_runs_into_a_limit_is_told_of_and_counted() {
             assert!(told.contains(field), "{field} in {told}");
         }
     }
-    let written = std::fs::read_to_string(&out).expect("it was written");
-    let written: Vec<String> = written
-        .lines()
-        .map(|line| {
-            let record: serde_json::Value = serde_json::from_str(line).expect("lines of JSON");
-            record["value"].as_str().expect("a text").to_owned()
-        })
-        .collect();
     let expected = VALUES.iter().filter(|(_, passes)| *passes);
-    assert_eq!(written, Vec::from_iter(expected.map(|(value, _)| *value)));
+    assert_eq!(
+        values(&out),
+        Vec::from_iter(expected.map(|(value, _)| *value))
+    );
+}
+
+/// Of the records that were written out.
+fn values(out: &Path) -> Vec<String> {
+    let written = std::fs::read_to_string(out).expect("it was written");
+    let value = |line: &str| {
+        let record: serde_json::Value = serde_json::from_str(line).expect("lines of JSON");
+        record["value"].as_str().expect("a text").to_owned()
+    };
+    written.lines().map(value).collect()
 }
 
 fn digest() -> String {
@@ -233,4 +238,35 @@ fn the_process_that_compiles_is_limited() {
     // So little that nothing can be compiled in it: it ends, and says something.
     let starved = compile("ulimit -v 100000;", &probe);
     assert!(!starved.status.success());
+}
+
+/// Steps that loop on every record cost a deadline for each record and step, in which a transaction of them all would time out. It is run
+/// again with fewer, until all have had their turn.
+#[test]
+fn steps_that_loop_on_all_records_get_through() {
+    const RECORDS: usize = 200;
+    let folder = Folder::new("all-loop");
+    let mut text = pipeline("limits.time = \"100ms\"");
+    for step in ["second", "third"] {
+        text += &format!(
+            "[steps.{step}]\ninputs = [\"in\"]\nplugin = \"probe\"\non-error = \"skip\"\n"
+        );
+    }
+    let text = text.replace(
+        "inputs = [\"probe\"]",
+        "inputs = [\"probe\", \"second\", \"third\"]",
+    );
+    let file = folder.write("pipeline.toml", &text).display().to_string();
+    let line = |value: &str| json!({"key": "k", "value": value, "partition": 0}).to_string() + "\n";
+    let feed = line("a") + &line("loop").repeat(RECORDS) + &line("b");
+    let feed = format!("in={}", folder.write("in.jsonl", &feed).display());
+    let out = folder.join("out.jsonl");
+    let taken = format!("out={}", out.display());
+    let mut arguments = vec!["run", &file, "--embedded", "--http", "127.0.0.1:0"];
+    arguments.extend(["--feed", &feed, "--out", &taken, "--until-end"]);
+    let mut life = Millstream::spawn(&folder.join("millstream.log"), &arguments);
+    assert!(life.wait_exit(2 * WITHIN).success());
+    let log = life.lines().join("\n");
+    assert!(log.contains("fewer records at a time"), "{log}");
+    assert_eq!(values(&out), ["a", "a", "a", "b", "b", "b"]);
 }

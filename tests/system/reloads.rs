@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rig::folder::Folder;
 use rig::millstream::{self, Millstream};
@@ -14,6 +15,7 @@ use crate::pipelines::{
     WITHIN, replace, run, shared_kafka, told, values, wait_records, write_values,
 };
 use crate::stage::{READY, Stage, behind_proxy, epochs, number, wait};
+use crate::timings::Timings;
 
 const RATE: u64 = 2000;
 
@@ -145,9 +147,27 @@ fn reloads_under_load_lose_nothing() {
         "{taken} versions taken, {rounds} others refused or rejected; after the first tenth the peak of its memory grew by {} KiB",
         grown >> 10
     );
+    print_pauses(&life);
 
     stage.wait_done(&[&life]);
     stage.judge(&[&life]);
+}
+
+/// For how long workers held epochs, where the log has it: `MILLSTREAM_LOG=info,millstream::worker_thread=debug`.
+fn print_pauses(life: &Millstream) {
+    let mut held = Timings::default();
+    for line in life.lines() {
+        let Some((_, rest)) = line.split_once("an epoch was held for ") else {
+            continue;
+        };
+        let (number, unit) = match rest.split_once("ms") {
+            Some((number, _)) => (number, 1e-3),
+            None => (rest.split("µs").next().unwrap_or_default(), 1e-6),
+        };
+        let number: f64 = number.parse().expect("a length of time");
+        held.add(Duration::from_secs_f64(number * unit));
+    }
+    held.print("epochs held for what others say");
 }
 
 fn reloads(body: &str) -> Vec<Value> {

@@ -26,7 +26,7 @@ mod tally;
 use act::Act;
 use meddler::Meddler;
 use points::Points;
-use tally::Tally;
+use tally::{OUTCOMES, Tally};
 
 const INTERVAL: &str = "200ms";
 /// Of the faults of a round, whatever the whole takes: less would not see much, and more wait long for a judge.
@@ -168,7 +168,9 @@ impl<'a> Round<'a> {
         self.note_deaths();
         self.tally.meddled(&self.meddler);
         self.tally.kills += self.fleet.kills;
-        self.tally.taken += self.fleet.lines_with("plugins were reloaded");
+        for (count, words) in self.tally.reloads.iter_mut().zip(OUTCOMES) {
+            *count += self.fleet.lines_with(words);
+        }
         self.tally.records += self.fleet.finish();
         self.tally.rounds += 1;
     }

@@ -20,3 +20,5 @@ pub mod tally;
 pub mod commit;
 
 pub mod worker;
+
+pub mod trials;

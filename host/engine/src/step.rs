@@ -61,6 +61,8 @@ pub enum CallFailure {
     Host(String),
     /// Nobody's: a table that the step reads is not there right now. The batch is to be run again, later.
     NotReady(String),
+    /// The plugin's: calls that failed have taken all the time that an epoch has for them. The batch is to be run again, with fewer records.
+    Overdue(String),
 }
 
 /// What a plugin made of a batch.

@@ -15,11 +15,12 @@ use crate::commit::machine::{self, Action, Reason, Resolution, State};
 use crate::commit::token::Token;
 use crate::commit::verdict::Verdict;
 use crate::pipeline::{Guarantee, Pipeline, TopicId};
+use crate::record::Columns;
 use crate::state::overlay::{Change, Overlay};
 use crate::step::Plugin;
 use crate::tally::Tally;
-use crate::task::failure::Stopped;
-use crate::task::input::Input;
+use crate::task::failure::{Kind, Stopped};
+use crate::task::input::{BATCH_RECORDS_MAX, Input};
 use crate::task::run::{self, Broken, Origin, Output, Ran, SinkLimits, Surroundings};
 use crate::task::{Task, TaskId, TopicPartition};
 
@@ -416,6 +417,18 @@ impl Worker {
         &mut self.inputs[slot.0].1
     }
 
+    /// What is queued at a slot.
+    pub fn queue(&self, slot: Slot) -> &Columns {
+        self.inputs[slot.0].1.queue()
+    }
+
+    /// How many records may be consumed before there is time for something else: as many as the smallest batch may have.
+    pub fn records_max(&self) -> usize {
+        let inputs = self.inputs.iter();
+        let most = inputs.map(|(_, input)| input.stride().records_max()).min();
+        most.unwrap_or(BATCH_RECORDS_MAX)
+    }
+
     /// Slots with records to run.
     pub fn waiting(&self) -> Option<Slot> {
         let waiting = |(_, input): &(TopicPartition, Input)| !input.queue().is_empty();
@@ -481,8 +494,12 @@ impl Worker {
             output,
             overlay: &mut self.overlay,
         };
-        let ran = run::run(&mut around, &origin)?;
-        self.epoch.count(&ran, origin.columns, &pipeline);
+        let ran = run::run(&mut around, &origin);
+        if let Err(Broken::Overdue(_)) = &ran {
+            input.stride_mut().shrink();
+        }
+        let ran = ran?;
+        self.epoch.count(&ran, input.queue(), &pipeline);
         if ran.records < queued {
             let stopper = ran
                 .stopper()
@@ -496,6 +513,13 @@ impl Worker {
             };
             self.tasks
                 .insert(at.task(&pipeline), Task::Stopping(stopped));
+        }
+        if ran
+            .failures
+            .iter()
+            .all(|failure| failure.kind != Kind::Call)
+        {
+            input.stride_mut().grow();
         }
         input.processed(ran.records);
         self.forget_stopped();

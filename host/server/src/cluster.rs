@@ -128,10 +128,11 @@ pub trait Member {
     type Record<'a>: Consumable;
     type Commit;
 
-    /// Hands out what is there, waiting for the first record at most `timeout`. Returns how many came.
+    /// Hands out what is there, about `most` records at most, waiting for the first one at most `timeout`. Returns how many came.
     fn poll(
         &mut self,
         timeout: Duration,
+        most: usize,
         each: impl FnMut(TopicPartition, Consumed<'_, Self::Record<'_>>),
     ) -> Result<usize, ConsumeError>;
 

@@ -86,6 +86,8 @@ impl<C: Cluster> Running<C> {
             outlet: &self.outlet,
         };
         let at = engine.place(slot);
+        let is_alone = engine.queue(slot).len() == 1;
+        self.steps.expect_patience(is_alone);
         let ran = engine.run(slot, wall_clock::now(), &mut self.steps, &mut output)?;
         fault::reach("epoch-batch-run");
         for failure in &ran.failures {

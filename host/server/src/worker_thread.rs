@@ -254,11 +254,18 @@ impl<C: Cluster> Loop<C> {
             self.broken(Broken::Output(why))?;
         }
         if !self.judge_trial() {
-            self.happened(Event::Tick {
-                now: self.began.elapsed(),
+            let now = self.began.elapsed();
+            self.happened(match self.is_late() {
+                true => Event::Close,
+                false => Event::Tick { now },
             })?;
         }
         self.keep_up()
+    }
+
+    /// Whether failed calls have taken so much of the open epoch that it had better be closed.
+    fn is_late(&self) -> bool {
+        self.engine.is_open() && self.running.steps.are_late()
     }
 
     /// What is done in every turn: maps are read on, and it is said how things are.
@@ -298,10 +305,11 @@ impl<C: Cluster> Loop<C> {
         } else {
             IDLE
         };
+        let most = self.engine.records_max();
         let (engine, running, began) = (&mut self.engine, &mut self.running, self.began);
         let mut place: Option<(TopicPartition, Option<Slot>)> = None;
         let mut result = Ok(());
-        let polled = self.consumer.poll(wait, |at, consumed| {
+        let polled = self.consumer.poll(wait, most, |at, consumed| {
             if result.is_err() {
                 // The epoch is broken: these records come again.
                 return;
@@ -346,7 +354,9 @@ impl<C: Cluster> Loop<C> {
 
     /// Runs what is queued, full or not.
     fn run_waiting(&mut self) -> Result<(), Halt> {
-        while let Some(slot) = self.engine.waiting() {
+        while let Some(slot) = self.engine.waiting()
+            && !self.is_late()
+        {
             if let Err(broken) = self.running.run(&mut self.engine, slot, self.began) {
                 self.broken(broken)?;
             }
@@ -361,6 +371,17 @@ impl<C: Cluster> Loop<C> {
                     return Err(Halt::Failed(WorkerError::Failed(refusal)));
                 }
                 tracing::warn!("the epoch is aborted and will be run again: {why}");
+                self.reporter.failed(&self.engine, &why);
+                self.happened(Event::Broken(why))
+            }
+            Broken::Overdue(why) => {
+                self.cut_trial_short(&why)?;
+                if !self.engine.is_open() {
+                    return Ok(());
+                }
+                tracing::warn!(
+                    "the epoch is aborted and will be run again, fewer records at a time: {why}"
+                );
                 self.reporter.failed(&self.engine, &why);
                 self.happened(Event::Broken(why))
             }

@@ -23,6 +23,7 @@ use super::member::{Member, Rebalance};
 use super::pipeline::{Steps, setup};
 use super::plan::BEGIN;
 use super::producer::Producer;
+use super::trial::OnTrial;
 use super::world::{Directory, World};
 
 /// How long a worker waits for records with nothing else to do.
@@ -58,7 +59,12 @@ pub struct Loop {
     pub succession: Succession,
     /// None only while it is being replaced.
     producer: Option<Producer>,
-    steps: Steps,
+    pub steps: Steps,
+    /// Of the process' seats.
+    pub number: u32,
+    pub trial: Option<OnTrial>,
+    /// The last version that this worker knows of.
+    pub heard: u64,
     /// The process' name, by which seats are called.
     pub instance: Rc<str>,
     seat: Rc<str>,
@@ -96,6 +102,9 @@ impl Loop {
             succession: Succession::default(),
             producer: Some(producer),
             steps: Steps::new(world, &directory),
+            number,
+            trial: None,
+            heard: 1,
             instance: Rc::clone(instance),
             seat,
             directory,
@@ -145,15 +154,24 @@ impl Loop {
     async fn run(&mut self) -> Result<(), Halt> {
         if !self.stopping && self.is_stopping() {
             self.stopping = true;
+            self.cut_trial_short("the process ends").await?;
             self.happened(Event::Stop).await?;
         }
         self.turn().await
     }
 
     async fn turn(&mut self) -> Result<(), Halt> {
+        self.look_at_trials().await?;
+        if self.holds() {
+            return self.hold().await;
+        }
         self.watch_tables().await?;
         let idle = self.consume().await? == 0;
-        for rebalance in self.member.rebalances() {
+        let rebalances = self.member.rebalances();
+        if !rebalances.is_empty() {
+            self.cut_trial_short("the group rebalances").await?;
+        }
+        for rebalance in rebalances {
             self.note(|| format!("{rebalance:?}"));
             self.count_rebalance(&rebalance);
             self.happened(match rebalance {
@@ -172,12 +190,18 @@ impl Loop {
         {
             self.broken(Broken::Output(why)).await?;
         }
-        let now = self.now();
-        self.happened(Event::Tick { now }).await?;
+        if !self.judge_trial() {
+            let now = self.now();
+            self.happened(Event::Tick { now }).await?;
+        }
+        self.keep_up().await;
+        Ok(())
+    }
+
+    pub async fn keep_up(&mut self) {
         if self.changelogs.poll().await > 0 {
             self.directory.touched.set(true);
         }
-        Ok(())
     }
 
     fn count_rebalance(&self, rebalance: &Rebalance) {
@@ -283,8 +307,14 @@ impl Loop {
     }
 
     async fn broken(&mut self, broken: Broken) -> Result<(), Halt> {
+        if let Broken::Overdue(why) = &broken {
+            self.cut_trial_short(why).await?;
+            if !self.engine.is_open() {
+                return Ok(());
+            }
+        }
         match broken {
-            Broken::Output(why) | Broken::NotReady(why) => {
+            Broken::Output(why) | Broken::NotReady(why) | Broken::Overdue(why) => {
                 self.world.count(Course::Broken);
                 self.failed();
                 self.note(|| format!("broken: {why}"));

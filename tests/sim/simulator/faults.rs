@@ -2,14 +2,19 @@
 //! what it leads to.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::course::Course;
 use super::member::SESSION;
 use super::operator::spawn_process;
+use super::pipeline::Code;
 use super::plan::{FAULTS_UNTIL, Fault};
 use super::world::World;
 
 const DAY: i64 = 86_400_000;
+
+/// How long workers may take to have tried new plugins.
+const TRIAL_MAX: i64 = 150;
 
 pub fn befall(world: &Rc<World>, fault: Fault) {
     world.note(|| format!("fault {fault:?}"));
@@ -77,10 +82,33 @@ pub fn befall(world: &Rc<World>, fault: Fault) {
             });
             start_later(world, host, down);
         }
+        Fault::Reload { host, bad } => reload(world, host, Code { bad }),
         Fault::Tear { host } | Fault::Flip { host } | Fault::Revert { host } => {
             befall_disk(world, host, fault);
         }
     }
+}
+
+/// The process that looks at files: it waits a while for its workers.
+fn reload(world: &Rc<World>, host: usize, code: Code) {
+    let mut lives = world.lives.borrow_mut();
+    let mut all = lives.iter_mut().enumerate();
+    let here = all.find(|(_, life)| life.host == host && life.alive && !life.stop);
+    let Some((life, Some(trials))) = here.map(|(life, here)| (life, &mut here.trials)) else {
+        return;
+    };
+    world.count(Course::ReloadTried);
+    let number = trials.begin(Arc::new(code));
+    let later = Rc::clone(world);
+    world.spawn(Some(life), async move {
+        later.sleep(TRIAL_MAX).await;
+        let trials = &mut later.lives.borrow_mut()[life].trials;
+        if let Some(trials) = trials
+            && !trials.silent(number).is_empty()
+        {
+            trials.reject(number, "a worker says nothing".into());
+        }
+    });
 }
 
 fn each_life(world: &World, host: usize, mut befalls: impl FnMut(&mut super::world::Life)) {

@@ -20,6 +20,7 @@ mod pipeline;
 mod plan;
 mod producer;
 mod reference;
+mod trial;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -2,10 +2,12 @@
 //! that ended, heals everything in the end, and waits until nothing is left to do.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use millstream_broker::{Broker, Error, Isolation, Outcome, Place, Records, Settings, Spec};
 use millstream_engine::pipeline::{MapId, OnError};
 use millstream_engine::state::restore::Phase;
+use millstream_engine::trials::Trials;
 
 use super::assignment::seat_of;
 use super::changelogs::write_snapshots;
@@ -67,6 +69,7 @@ pub fn spawn_process(world: &Rc<World>, host: usize) {
         host,
         alive: true,
         workers: world.plan.workers,
+        trials: Some(Trials::new(Arc::default(), world.plan.workers as usize)),
         ..Life::default()
     });
     world.note(|| format!("host {host}: process {life} starts"));

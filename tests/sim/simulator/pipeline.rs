@@ -190,12 +190,22 @@ struct Guest {
     seen: Vec<((String, u32), i64)>,
 }
 
+/// A version of the plugins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Code {
+    /// The worker in which what it puts out is wrong.
+    pub bad: Option<u32>,
+}
+
 /// The steps' plugins in a worker, as the server keeps them: an instance that failed a call is never called again.
 #[derive(Debug)]
 pub struct Steps {
     world: Rc<World>,
     directory: Rc<Directory>,
     guest: Option<Guest>,
+    /// What they put out is wrong.
+    is_bad: bool,
+    pub failed_calls: u64,
 }
 
 impl std::fmt::Debug for Directory {
@@ -210,7 +220,19 @@ impl Steps {
             world: Rc::clone(world),
             directory: Rc::clone(directory),
             guest: None,
+            is_bad: false,
+            failed_calls: 0,
         }
+    }
+
+    /// Has other plugins from now on.
+    pub fn change(&mut self, code: Code, worker: u32) {
+        self.is_bad = code.bad == Some(worker);
+        self.discard();
+    }
+
+    pub fn is_bad(&self) -> bool {
+        self.is_bad
     }
 
     /// Throws the instance away: what it saw was rolled back.
@@ -233,6 +255,10 @@ impl Steps {
         let mut origins = Vec::new();
         for (origin, index) in (0..).zip(0..columns.len()) {
             let value = columns.values.get(index);
+            if trap_at == Some(index) && index + 1 == columns.len() {
+                self.world.count(Course::Overdue);
+                return Err(CallFailure::Overdue("it takes too long".into()));
+            }
             if trap_at == Some(index) || value.map(payload_of) == Some(b"trap") {
                 self.world.count(Course::Trap);
                 return Err(CallFailure::Plugin("unreachable".into()));
@@ -290,7 +316,8 @@ impl Steps {
         let value = columns.values.get(index);
         let key = columns.keys.get(index).unwrap_or_default();
         let text = String::from_utf8_lossy(value.map(payload_of).unwrap_or_default());
-        let mark = format!("{}:{}", batch.partition, columns.offsets[index]);
+        let wrong = if self.is_bad { "wrong:" } else { "" };
+        let mark = format!("{wrong}{}:{}", batch.partition, columns.offsets[index]);
         let place = (MapId(0), batch.partition);
         Ok(match self.world.plan.shape {
             Shape::Filter => Some(format!("{mark}:{text}").into_bytes()),
@@ -346,7 +373,10 @@ impl Plugin for Steps {
         let answer = self.call(&mut guest, batch, overlay);
         match &answer {
             Ok(_) => self.guest = Some(guest),
-            Err(_) => self.world.count(Course::GuestReplaced),
+            Err(_) => {
+                self.failed_calls += 1;
+                self.world.count(Course::GuestReplaced);
+            }
         }
         answer
     }

@@ -12,6 +12,8 @@ pub const FAULTS_UNTIL: i64 = 900;
 /// Of seeds that leave out what their step can't take, every so many write it to a topic: letters. Seeds that failed once are none of them.
 const LETTERS_EVERY: u64 = 5;
 const LETTERS_AT: u64 = 3;
+/// Of the same, those whose plugins are replaced now and then. They are drawn apart: what other seeds come to stays as it is.
+const RELOADS_AT: u64 = 4;
 
 /// Virtual time at which a run begins: some day, in milliseconds since 1970.
 pub const BEGIN: i64 = 1_700_000_000_000;
@@ -107,6 +109,11 @@ pub enum Fault {
     Flip {
         host: usize,
     },
+    /// New plugins are put to trial; of one worker's, if any, nothing may ever be committed.
+    Reload {
+        host: usize,
+        bad: Option<u32>,
+    },
     /// The oldest snapshots of a host are put back in place of the newest.
     Revert {
         host: usize,
@@ -187,7 +194,22 @@ impl Plan {
         };
         plan.draw_input(dice);
         plan.draw_faults(dice);
+        if seed % LETTERS_EVERY == RELOADS_AT {
+            plan.draw_reloads(&mut Dice::new(!seed));
+        }
         plan
+    }
+
+    fn draw_reloads(&mut self, dice: &mut Dice) {
+        for _ in 0..dice.pick(&[1, 2, 4, 8]) {
+            let at = dice.between(0, FAULTS_UNTIL);
+            let host = dice.below(self.hosts);
+            let worker = u32::try_from(dice.below(self.workers as usize));
+            let worker = worker.expect("there are few workers");
+            let bad = dice.chance(50).then_some(worker);
+            self.faults.push((at, Fault::Reload { host, bad }));
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
     }
 
     fn draw_input(&mut self, dice: &mut Dice) {

@@ -15,11 +15,12 @@ use std::task::{Context, Poll, Waker};
 use millstream_broker::Broker;
 use millstream_engine::pipeline::Pipeline;
 use millstream_engine::state::restore::MapPartition;
+use millstream_engine::trials::Trials;
 
 use super::course::{Course, Courses};
 use super::dice::Dice;
 use super::judge::Judge;
-use super::pipeline::MapPlace;
+use super::pipeline::{Code, MapPlace};
 use super::plan::{BEGIN, Fault, Plan};
 
 /// How long clients wait for an answer.
@@ -117,6 +118,8 @@ pub struct Life {
     /// Workers that have not ended.
     pub workers: u32,
     pub directories: Vec<Rc<Directory>>,
+    /// Of its plugins.
+    pub trials: Option<Trials<Code>>,
 }
 
 /// What a host keeps on disk: the newest snapshot of each place, and its first one as somebody's backup has it.

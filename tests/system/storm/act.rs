@@ -5,9 +5,10 @@
 use super::Round;
 use super::meddler::Plan;
 use super::points::doom;
+use super::tally::OUTCOMES;
 use crate::dice::Dice;
 use crate::example::Half;
-use crate::fleet::SESSION;
+use crate::fleet::{Fleet, SESSION};
 use crate::stage::Faults;
 
 /// How long a process that is to kill itself somewhere may take to get there, in looks of [`LOOK`]: mostly, and where something has to time
@@ -58,30 +59,39 @@ pub enum Act {
     Join,
     Leave,
     Drain,
-    /// Another version of the plugins, for all processes: a good one, or one that is refused.
-    Reload {
-        is_good: bool,
-    },
+    /// Another version of the plugins, for all processes.
+    Reload(Version),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Version {
+    Good,
+    /// Not even tried.
+    Refused,
+    /// A call on several records fails: tried by whoever has some, and undone.
+    Rejected,
 }
 
 impl Act {
     pub fn draw(dice: &mut Dice, brokers: u16) -> Self {
         match dice.between(0, 99) {
-            0..=34 => Self::KillAtPoints(dice.between(1, 3)),
-            35..=42 => Self::KillNow,
-            43..=50 => Self::KillInRow(dice.between(3, 10)),
-            51..=58 => Self::Zombie,
-            59..=64 => Self::Broker,
-            65..=69 if brokers > 1 => Self::Coordinator,
-            65..=85 => Self::Meddle([Plan::draw(dice), Plan::draw(dice)]),
-            86..=87 => Self::Disk("full"),
-            88..=89 => Self::Disk("eio"),
-            90..=92 => Self::Join,
-            93 => Self::Leave,
-            94 => Self::Drain,
-            _ => Self::Reload {
-                is_good: dice.between(0, 2) > 0,
-            },
+            0..=29 => Self::KillAtPoints(dice.between(1, 3)),
+            30..=36 => Self::KillNow,
+            37..=44 => Self::KillInRow(dice.between(3, 10)),
+            45..=55 => Self::Zombie,
+            56..=61 => Self::Broker,
+            62..=66 if brokers > 1 => Self::Coordinator,
+            62..=81 => Self::Meddle([Plan::draw(dice), Plan::draw(dice)]),
+            82..=83 => Self::Disk("full"),
+            84..=85 => Self::Disk("eio"),
+            86..=88 => Self::Join,
+            89 => Self::Leave,
+            90 => Self::Drain,
+            _ => Self::Reload(match dice.between(0, 4) {
+                0 => Version::Refused,
+                1 | 2 => Version::Rejected,
+                _ => Version::Good,
+            }),
         }
     }
 }
@@ -132,22 +142,35 @@ impl Round<'_> {
             Act::Join => self.join(Vec::new()),
             Act::Leave => self.leave(false),
             Act::Drain => self.leave(true),
-            Act::Reload { is_good } => self.reload(is_good),
+            Act::Reload(version) => self.reload(version),
         }
     }
 
     /// Whoever starts later finds the file as it was, and the others follow it.
-    fn reload(&mut self, is_good: bool) {
+    fn reload(&mut self, version: Version) {
         let time = 2001 + self.tally.versions;
         self.tally.versions += 1;
-        let lines = if is_good {
-            format!("limits = {{ time = \"{time}ms\" }}")
-        } else {
-            "limits = {}\nsha256 = \"0\"".to_owned()
+        let lines = match version {
+            Version::Good => format!("limits = {{ time = \"{time}ms\" }}"),
+            Version::Refused => "limits = {}\nsha256 = \"0\"".to_owned(),
+            Version::Rejected => {
+                format!("limits = {{ time = \"{time}ms\", output-records = 1 }}")
+            }
         };
+        let heard = |fleet: &Fleet| OUTCOMES.map(|words| fleet.lines_with(words));
+        let before = heard(&self.fleet);
         self.fleet.stage().change_plugins(&lines);
+        for _ in 0..LOOKS / 2 {
+            self.fleet.pass(LOOK);
+            if heard(&self.fleet) != before {
+                break;
+            }
+        }
+        if let Version::Rejected = version {
+            // Those who come later would run records one by one.
+            self.fleet.stage().change_plugins("limits = {}");
+        }
         self.fleet.wait_progress();
-        self.fleet.pass(1_000);
     }
 
     /// It may die by itself meanwhile, or leave.

@@ -5,6 +5,13 @@ use std::collections::BTreeMap;
 use super::meddler::{Meddler, Met, Plan};
 use super::points::Points;
 
+/// What a process says of new plugins.
+pub const OUTCOMES: [&str; 3] = [
+    "plugins were reloaded",
+    "the reload is rejected",
+    "the reload is refused",
+];
+
 #[derive(Default)]
 pub struct Tally {
     pub rounds: u64,
@@ -22,7 +29,7 @@ pub struct Tally {
     /// Of plugins, while processes ran.
     pub versions: u64,
     /// Told by processes that lived to the end of their round.
-    pub taken: u64,
+    pub reloads: [u64; OUTCOMES.len()],
     pub joined: u64,
     pub left: u64,
     points: BTreeMap<String, u64>,
@@ -70,7 +77,9 @@ impl Tally {
         }
         line("lives whose disk failed", self.full_disks);
         line("versions of plugins to be reloaded", self.versions);
-        line("reloads taken, by processes that lived on", self.taken);
+        for (words, count) in OUTCOMES.iter().zip(self.reloads) {
+            line(&format!("processes that lived on and said: {words}"), count);
+        }
         line("processes joined", self.joined);
         line("processes asked to leave", self.left);
         if never.is_empty() {

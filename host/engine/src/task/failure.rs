@@ -151,6 +151,7 @@ impl<P: Plugin> Search<'_, P> {
             }
             Err(CallFailure::Host(reason)) => Err(Broken::Host(reason)),
             Err(CallFailure::NotReady(reason)) => Err(Broken::NotReady(reason)),
+            Err(CallFailure::Overdue(reason)) => Err(Broken::Overdue(reason)),
             Err(CallFailure::Plugin(_)) if batch.columns.len() == 1 && tried < self.retries => {
                 let whole = Batch {
                     halvings: 0,

@@ -2,6 +2,7 @@
 //!
 //! Invariants: the queue holds at most one batch; `committed <= processed`; queued offsets are at or past `processed` and ascend.
 
+use super::stride::Stride;
 use crate::record::Columns;
 
 /// A batch, and so the queue, ends with this many records: measured, more bring nothing.
@@ -21,6 +22,7 @@ pub struct Input {
     /// Whether a record has come since this input was taken up or rewound. Before that the consumer's position means nothing: it
     /// may still be the one from before a seek.
     fresh: bool,
+    stride: Stride,
 }
 
 impl Input {
@@ -30,12 +32,22 @@ impl Input {
             processed: position,
             committed: position,
             fresh: false,
+            stride: Stride::default(),
         }
     }
 
     /// Whether nothing more fits before the queue is run.
     pub fn is_full(&self) -> bool {
-        self.queue.len() >= BATCH_RECORDS_MAX || self.queue.bytes() >= BATCH_BYTES_MAX
+        self.queue.len() >= self.stride.records_max() || self.queue.bytes() >= BATCH_BYTES_MAX
+    }
+
+    /// How many records a batch may have.
+    pub fn stride(&self) -> Stride {
+        self.stride
+    }
+
+    pub fn stride_mut(&mut self) -> &mut Stride {
+        &mut self.stride
     }
 
     pub fn queue(&self) -> &Columns {

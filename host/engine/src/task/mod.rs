@@ -4,6 +4,7 @@ pub mod failure;
 pub mod input;
 pub mod letter;
 pub mod run;
+pub mod stride;
 
 use crate::pipeline::{Pipeline, TopicId};
 use crate::task::failure::Stopped;

@@ -72,6 +72,8 @@ pub enum Broken {
     Host(String),
     /// A table that a step reads is not there right now.
     NotReady(String),
+    /// Failed calls took too long: there are too many records in a batch.
+    Overdue(String),
 }
 
 /// What a run needs beside the batch.

@@ -192,6 +192,7 @@ impl Member {
     /// Hands out what one fetch of each partition brings. Returns how many records came.
     fn fetch(
         &self,
+        most: usize,
         mut each: impl FnMut(TopicPartition, Consumed<'_, broker::Record<'_>>),
     ) -> usize {
         let mut count = 0;
@@ -205,11 +206,15 @@ impl Member {
             let fetched = self.shared.fetch(at, place.offset, FETCH_BYTES);
             match fetched {
                 Ok(fetched) => {
-                    for record in fetched.records() {
+                    let mut records = fetched.records();
+                    for record in records.by_ref().take(most - count) {
+                        place.offset = record.offset + 1;
                         each(place.at, Consumed::Record(record));
                         count += 1;
                     }
-                    place.offset = fetched.next_offset;
+                    if records.next().is_none() {
+                        place.offset = fetched.next_offset;
+                    }
                 }
                 Err(error) => each(place.at, Consumed::Unreadable(error.to_string().into())),
             }
@@ -232,6 +237,7 @@ impl cluster::Member for Member {
     fn poll(
         &mut self,
         timeout: Duration,
+        most: usize,
         mut each: impl FnMut(TopicPartition, Consumed<'_, broker::Record<'_>>),
     ) -> Result<usize, ConsumeError> {
         self.follow_group()?;
@@ -241,10 +247,10 @@ impl cluster::Member for Member {
             }
             return Ok(0);
         }
-        let mut count = self.fetch(&mut each);
+        let mut count = self.fetch(most, &mut each);
         if count == 0 && !timeout.is_zero() {
             self.shared.wait(timeout);
-            count = self.fetch(&mut each);
+            count = self.fetch(most, &mut each);
         }
         Ok(count)
     }

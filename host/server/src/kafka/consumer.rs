@@ -267,6 +267,7 @@ impl Member for GroupConsumer {
     fn poll(
         &mut self,
         timeout: Duration,
+        most: usize,
         mut each: impl FnMut(TopicPartition, Consumed<'_, RecordRef<'_>>),
     ) -> Result<usize, ConsumeError> {
         if self.is_forgotten() {
@@ -280,37 +281,40 @@ impl Member for GroupConsumer {
         }
         let (topics, seen) = (&self.topics, &mut self.seen);
         let mut result = Ok(());
-        let count = self.native.get_mut().poll(timeout, |polled| match polled {
-            Polled::Record(record) => {
-                let handle = record.topic_handle();
-                let known = seen.iter().find(|(known, _)| *known == handle);
-                let topic = known.map(|(_, topic)| *topic).or_else(|| {
-                    let topic = find(topics, record.topic())?;
-                    seen.push((handle, topic));
-                    Some(topic)
-                });
-                let topic = topic.expect("records come from topics that were subscribed to");
-                let partition = number(record.partition());
-                each(
-                    TopicPartition { topic, partition },
-                    Consumed::Record(record),
-                );
-            }
-            Polled::End { .. } => {}
-            Polled::Error(error) => {
-                let place = error.place.and_then(|(topic, partition)| {
-                    Some(TopicPartition {
-                        topic: find(topics, topic)?,
-                        partition: number(partition),
-                    })
-                });
-                match (judge(&error), place) {
-                    (Ok(consumed), Some(place)) => each(place, consumed),
-                    (Ok(_), None) => {}
-                    (Err(error), _) => result = Err(error),
+        let count = self
+            .native
+            .get_mut()
+            .poll_some(timeout, most, |polled| match polled {
+                Polled::Record(record) => {
+                    let handle = record.topic_handle();
+                    let known = seen.iter().find(|(known, _)| *known == handle);
+                    let topic = known.map(|(_, topic)| *topic).or_else(|| {
+                        let topic = find(topics, record.topic())?;
+                        seen.push((handle, topic));
+                        Some(topic)
+                    });
+                    let topic = topic.expect("records come from topics that were subscribed to");
+                    let partition = number(record.partition());
+                    each(
+                        TopicPartition { topic, partition },
+                        Consumed::Record(record),
+                    );
                 }
-            }
-        });
+                Polled::End { .. } => {}
+                Polled::Error(error) => {
+                    let place = error.place.and_then(|(topic, partition)| {
+                        Some(TopicPartition {
+                            topic: find(topics, topic)?,
+                            partition: number(partition),
+                        })
+                    });
+                    match (judge(&error), place) {
+                        (Ok(consumed), Some(place)) => each(place, consumed),
+                        (Ok(_), None) => {}
+                        (Err(error), _) => result = Err(error),
+                    }
+                }
+            });
         if matches!(result, Err(ConsumeError::Fenced(_))) && self.renew() {
             self.seen.clear();
             return Ok(count);

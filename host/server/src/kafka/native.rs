@@ -219,7 +219,17 @@ impl NativeConsumer {
     }
 
     /// Takes what is there, and waits for the first record at most `timeout`. Returns how many records came.
-    pub fn poll(&mut self, timeout: Duration, mut each: impl FnMut(Polled<'_>)) -> usize {
+    pub fn poll(&mut self, timeout: Duration, each: impl FnMut(Polled<'_>)) -> usize {
+        self.poll_some(timeout, FETCH_MAX, each)
+    }
+
+    /// The same, for so many records at most; there is a bound to them in any case.
+    pub fn poll_some(
+        &mut self,
+        timeout: Duration,
+        most: usize,
+        mut each: impl FnMut(Polled<'_>),
+    ) -> usize {
         let fetched = if timeout.is_zero() {
             0
         } else {
@@ -227,7 +237,7 @@ impl NativeConsumer {
         };
         // A timed fetch waits until it has all that it asks for, or its time is over.
         let fetched = if fetched > 0 || timeout.is_zero() {
-            fetched + self.fetch(Duration::ZERO, FETCH_MAX - fetched)
+            fetched + self.fetch(Duration::ZERO, most.min(FETCH_MAX) - fetched)
         } else {
             0
         };
@@ -486,6 +496,12 @@ unsafe impl Send for NativeConsumer {}
 pub struct GroupMetadata(*mut sys::rd_kafka_consumer_group_metadata_t);
 
 impl GroupMetadata {
+    /// Of a group that nobody is a member of: only who commits offsets to it uses it.
+    pub fn of(group: &CStr) -> Self {
+        // SAFETY: the name is copied; the object is ours to destroy.
+        Self(unsafe { sys::rd_kafka_consumer_group_metadata_new(group.as_ptr()) })
+    }
+
     pub(super) fn as_ptr(&self) -> *const sys::rd_kafka_consumer_group_metadata_t {
         self.0
     }

@@ -51,15 +51,20 @@ pub struct Steps {
     /// Time that failed calls have taken since the epoch began, with the instances that were made for them.
     failing: Duration,
     failing_max: Duration,
+    /// The source record that is run is alone: a batch of fewer there isn't.
+    is_alone: bool,
     /// When instances that were replaced for their memory were last told of.
     told_replaced: Option<Instant>,
 }
 
 /// What failed calls may take of an epoch, or four times what the longest call may, if that is more: to find one record takes twice that.
-/// After that calls get the least time: the transaction has a time-out, of a minute at least, and a plugin that loops on every record must not
-/// outlast it again and again.
+/// After half of it the epoch is closed; past it, it is aborted and run again with fewer records at a time. The transaction has a
+/// time-out, of a minute at least, and a plugin that loops on every record must not outlast it again and again.
 const FAILING_MAX: Duration = Duration::from_secs(10);
 const FAILING_CALLS: u32 = 4;
+
+/// The same for a source record alone. Calls get the least time before that, and are not made after it: what steps make of it is failed untried.
+const FAILING_ALONE_MAX: Duration = Duration::from_secs(45);
 
 /// Runs into a limit are told at most so often, of each step; metrics count them all.
 const TELLING_PAUSE: Duration = Duration::from_secs(1);
@@ -80,6 +85,7 @@ impl Steps {
             instances: Vec::new(),
             failing: Duration::ZERO,
             failing_max: FAILING_MAX,
+            is_alone: false,
             told_replaced: None,
         };
         made.change(steps);
@@ -121,6 +127,32 @@ impl Steps {
         self.failing = Duration::ZERO;
     }
 
+    /// Says of the next calls whether they are for one source record.
+    pub fn expect_patience(&mut self, is_alone: bool) {
+        self.is_alone = is_alone;
+    }
+
+    /// Whether the epoch had better be closed: failed calls have taken half of what they may take of it.
+    pub fn are_late(&self) -> bool {
+        self.failing * 2 > self.failing_max
+    }
+
+    /// Whether a call may be made, for what failed calls have taken so far.
+    fn has_time(&self, step: StepId) -> Result<(), CallFailure> {
+        let (name, failing) = (&self.steps[step.0].name, self.failing);
+        if !self.is_alone && failing > self.failing_max {
+            return Err(CallFailure::Overdue(format!(
+                "step \"{name}\": failed calls have taken {failing:.1?} of the epoch"
+            )));
+        }
+        if failing > FAILING_ALONE_MAX {
+            return Err(CallFailure::Plugin(format!(
+                "not tried: failed calls have taken {failing:.1?} of the epoch, with one source record"
+            )));
+        }
+        Ok(())
+    }
+
     /// Throws all instances away: what they saw was rolled back.
     pub fn discard(&mut self) {
         self.instances.fill_with(|| None);
@@ -137,6 +169,7 @@ impl EnginePlugin for Steps {
         batch: &Batch<'_>,
         overlay: &mut Overlay,
     ) -> Result<Outcome, CallFailure> {
+        self.has_time(step)?;
         let started = Instant::now();
         let slot = &mut self.instances[step.0];
         let mut instance = match slot.take() {
