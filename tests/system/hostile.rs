@@ -4,7 +4,7 @@
 //! What a run takes is short; `MILLSTREAM_HOSTILE_REPEATS` and `MILLSTREAM_HOSTILE_SECONDS` make the figures those that are reported.
 
 mod case;
-mod component;
+pub mod component;
 mod feed;
 mod figures;
 mod generated;

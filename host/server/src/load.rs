@@ -61,7 +61,7 @@ fn plugins(
     problems: &mut Vec<Problem>,
 ) -> Vec<Option<Plugin>> {
     let load = |file: &PluginFile| {
-        let loaded = runtime.load(&file.path, file.sha256.as_ref(), file.limits);
+        let loaded = runtime.load(&file.path, file.sha256.as_ref(), (file.limits, &file.allow));
         loaded
             .map_err(|error| problems.push(load_problem(outside, &file.name, &error)))
             .ok()
@@ -209,6 +209,9 @@ fn load_problem(outside: &Outside, plugin: &str, error: &LoadError) -> Problem {
             .with_hint(format!(
                 "if it is meant to be this file, write sha256 = \"{found}\""
             )),
+        LoadError::NotAllowed { line, .. } => problem.with_hint(format!(
+            "`{line}` in [plugins.{plugin}] allows it; stubs have nothing behind them"
+        )),
         LoadError::NotAPlugin { .. } | LoadError::Compile { .. } => problem,
     }
 }

@@ -18,6 +18,7 @@ mod lines;
 mod load;
 mod map_memory;
 mod outlet;
+mod plugin_allow;
 mod plugin_limits;
 mod purge;
 mod query;

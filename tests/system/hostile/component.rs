@@ -1,5 +1,5 @@
 //! Components out of the texts of the corpus: whole ones as they stand; and functions of a core module, with what `common.wat` has where
-//! they leave something out, under the world of `wit/`.
+//! they leave something out, under the world of `wit/`, or `wasi.wit` where they import that. What they import is a paragraph of its own.
 
 use rig::repository;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -7,6 +7,9 @@ use wit_parser::Resolve;
 
 /// The file with what cases have in common.
 pub const COMMON: &str = "common.wat";
+
+/// The contract's world, with interfaces of WASI beside it.
+const WASI: &str = "wasi.wit";
 
 /// Of the contract.
 pub const VERSION: &str = "0.1.0";
@@ -33,13 +36,25 @@ pub fn assemble(name: &str, text: &str, version: &str) -> Vec<u8> {
         .split("\n\n")
         .filter(|part| !is_replaced(part, text))
         .collect();
-    let module = format!("(module\n{}\n\n{text})", parts.join("\n\n"));
+    // A module's imports stand first.
+    let is_import = |part: &&str| part.starts_with("(import ");
+    let (imports, rest): (Vec<&str>, Vec<&str>) = text.split("\n\n").partition(is_import);
+    let sections = [imports, parts, rest].concat();
+    let module = format!("(module\n{})", sections.join("\n\n"));
     let module = module.replace(VERSION, version);
     let mut module = parse(name, &module);
     let wit = file("wit/millstream.wit").replace(VERSION, version);
     let mut resolve = Resolve::default();
     let package = resolve.push_str("millstream.wit", &wit);
     let package = package.expect("the contract is sound");
+    let package = match text.contains("\"wasi:") {
+        true => {
+            let wit = file(&format!("tests/system/hostile/{WASI}"));
+            let package = resolve.push_str(WASI, &wit);
+            package.unwrap_or_else(|why| panic!("{WASI}: {why:#}"))
+        }
+        false => package,
+    };
     let world = resolve.select_world(&[package], Some("plugin"));
     let world = world.expect("the contract has a world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)

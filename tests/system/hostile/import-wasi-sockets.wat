@@ -1,5 +1,5 @@
 ;; Wants the network by WASI.
-;; expect: refused: it imports wasi:sockets/tcp-create-socket@0.2.0, which plugins are not given
+;; expect: refused: imports what it is not allowed: wasi:sockets/tcp-create-socket@0.2.0
 
 (component
   (import "wasi:sockets/tcp-create-socket@0.2.0" (instance

@@ -1,5 +1,5 @@
 ;; Wants the environment by WASI.
-;; expect: refused: it imports wasi:cli/environment@0.2.0, which plugins are not given
+;; expect: refused: imports what it is not allowed: wasi:cli/environment@0.2.0
 
 (component
   (import "wasi:cli/environment@0.2.0" (instance

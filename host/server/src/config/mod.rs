@@ -14,6 +14,7 @@ use millstream_engine::pipeline::{Pipeline, TopicId};
 use sha2::{Digest as _, Sha256};
 use toml::de::DeTable;
 
+use crate::plugin_allow::Allow;
 use crate::plugin_limits::PluginLimits;
 
 mod file;
@@ -105,6 +106,7 @@ pub struct PluginFile {
     /// Which bytes the file must have, where that is said.
     pub sha256: Option<[u8; 32]>,
     pub limits: PluginLimits,
+    pub allow: Allow,
 }
 
 impl Config {
@@ -114,17 +116,19 @@ impl Config {
         self.outside.problem(key, message)
     }
 
-    /// A problem with a source topic, at its element of `topics`; with a stream's, at the stream.
+    /// A problem with a source topic, at its element of `topics`; with a stream's, at the stream; with a replay's, at the step.
     pub fn topic_problem(&self, topic: TopicId, message: impl Into<String>) -> Problem {
-        if self.pipeline.is_stream(topic) {
-            let owner = self.pipeline.topics[topic.0].source;
-            return self.problem(&["streams", &self.pipeline.sources[owner.0].name], message);
-        }
         let owner = self.pipeline.topics[topic.0].source;
+        let name = &self.pipeline.sources[owner.0].name;
+        if self.pipeline.is_stream(topic) {
+            return match name.split_once('.') {
+                Some((step, key)) => self.problem(&["steps", step, key], message),
+                None => self.problem(&["streams", name], message),
+            };
+        }
         let before = &self.pipeline.topics[..topic.0];
         let index = before.iter().filter(|other| other.source == owner).count();
-        let source = &self.pipeline.sources[owner.0].name;
-        self.problem(&["sources", source, &format!("topics[{index}]")], message)
+        self.problem(&["sources", name, &format!("topics[{index}]")], message)
     }
 }
 
@@ -175,6 +179,7 @@ pub fn parse(text: &str, path: &Path, overrides: &Overrides) -> Result<Config, U
         path: folder.join(path),
         sha256: plugin.sha256,
         limits: plugin.limits,
+        allow: plugin.allow.clone(),
     });
     let outside = Outside {
         plugins: plugins.collect(),

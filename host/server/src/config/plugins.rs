@@ -5,12 +5,13 @@ use std::time::Duration;
 use millstream_engine::step::OUTCOME_BYTES_MAX;
 
 use super::file::File;
-use super::problem::{Findings, Placed};
+use super::problem::{Findings, Placed, did_you_mean};
 use super::value::{Entry, Keys, Section, Walk};
+use crate::plugin_allow::{Allow, Stub};
 use crate::plugin_limits::{PluginLimits, size};
 
 const PLUGIN: Keys = Keys {
-    known: &["path", "sha256", "limits"],
+    known: &["path", "sha256", "limits", "allow"],
     planned: &[],
 };
 const LIMITS: Keys = Keys {
@@ -24,6 +25,11 @@ const LIMITS: Keys = Keys {
         "instances",
     ],
     planned: &[],
+};
+
+const ALLOW: Keys = Keys {
+    known: &["env", "stdout", "stubs"],
+    planned: &["http"],
 };
 
 /// A call is not to outlast what queries and the group wait for a worker.
@@ -40,6 +46,7 @@ pub(super) struct Plugin {
     pub path: Option<String>,
     pub sha256: Option<[u8; 32]>,
     pub limits: PluginLimits,
+    pub allow: Allow,
 }
 
 impl Walk<'_, '_> {
@@ -52,7 +59,7 @@ impl Walk<'_, '_> {
             self.findings.problem(&path.place, "names no file");
         }
         let path = path.map(|path| path.value);
-        let limits = section.get("limits");
+        let (limits, allow) = (section.get("limits"), section.get("allow"));
         Plugin {
             name,
             path: path.filter(|path| !path.is_empty()),
@@ -61,7 +68,44 @@ impl Walk<'_, '_> {
                 .and_then(|entry| self.table(&entry))
                 .map(|section| self.limits(&section))
                 .unwrap_or_default(),
+            allow: allow
+                .and_then(|entry| self.table(&entry))
+                .map(|section| self.allow(&section))
+                .unwrap_or_default(),
         }
+    }
+
+    fn allow(&mut self, section: &Section<'_>) -> Allow {
+        self.check_keys(section, &ALLOW);
+        let env = section.get("env");
+        let env = env.map(|entry| self.strings(&entry, "variable"));
+        let env = env.unwrap_or_default();
+        for name in &env {
+            if name.value.is_empty() || name.value.contains(['=', '\0']) {
+                self.findings
+                    .problem(&name.place, "is no name of an environment variable");
+            }
+        }
+        let stdout = section.get("stdout");
+        let stubs = section.get("stubs");
+        let stubs = stubs.map(|entry| self.strings(&entry, "interface"));
+        let stubs = stubs.unwrap_or_default();
+        Allow {
+            env: env.into_iter().map(|name| name.value).collect(),
+            stdout: stdout.and_then(|entry| self.boolean(&entry)) == Some(true),
+            stubs: stubs.iter().filter_map(|word| self.stub(word)).collect(),
+        }
+    }
+
+    fn stub(&mut self, word: &Placed<String>) -> Option<Stub> {
+        let found = Stub::ALL.into_iter().find(|stub| stub.word() == word.value);
+        if found.is_none() {
+            let words = Stub::ALL.map(Stub::word);
+            let message = format!("{:?} is none of {}", word.value, words.join(", "));
+            let hint = did_you_mean(&word.value, words);
+            self.findings.problem_with_hint(&word.place, message, hint);
+        }
+        found
     }
 
     fn limits(&mut self, section: &Section<'_>) -> PluginLimits {

@@ -3,7 +3,7 @@
 //! Invariant: after a call that failed, the instance is not called again (`Steps` drops it): its memory may be anything.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_engine::record::{Column, Headers};
 use millstream_engine::state::overlay::Overlay;
@@ -19,6 +19,9 @@ use super::grants::Grants;
 use super::limits::Limits;
 use super::log_budget::LogBudget;
 use super::plugin::Needs;
+use super::plugin_log::PluginLog;
+use super::wasi::Wasi;
+use crate::plugin_allow::Allow;
 use crate::plugin_limits::{Limit, PluginLimits, size};
 use crate::tables::Refusal;
 
@@ -30,11 +33,11 @@ const COPIED_TOO_MUCH: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// What the host keeps for an instance.
 pub struct State {
-    pub(super) step: String,
-    revision: Arc<str>,
     limits: Limits,
     pub(super) grants: Grants,
-    log: Arc<LogBudget>,
+    pub(super) log: PluginLog,
+    /// Where its component imports any.
+    pub(super) wasi: Option<Wasi>,
 }
 
 /// What an instance is made for.
@@ -59,23 +62,23 @@ impl Instance {
     pub fn new(
         engine: &Engine,
         pre: &PluginPre<State>,
-        limits: PluginLimits,
+        (limits, allow): (PluginLimits, Option<&Allow>),
         wiring: Wiring<'_>,
     ) -> Result<(Self, Needs), String> {
+        let log = PluginLog::new(wiring.step, wiring.revision, wiring.log);
         let mut store = Store::new(
             engine,
             State {
-                step: wiring.step.into(),
-                revision: Arc::clone(wiring.revision),
                 limits: Limits::new(limits),
                 grants: wiring.grants,
-                log: Arc::clone(wiring.log),
+                wasi: allow.map(|allow| Wasi::new(allow, &log)),
+                log,
             },
         );
         store.limiter(|state| &mut state.limits);
         // About one a byte that is copied.
         store.set_hostcall_fuel(limits.output_bytes);
-        deadline::set(&mut store, limits.time.max(CONFIGURING), 0);
+        begin_call(&mut store, limits.time.max(CONFIGURING), 0);
         let plugin = pre
             .instantiate(&mut store)
             .map_err(|error| explain(&error, &limits))?;
@@ -122,7 +125,7 @@ impl Instance {
     /// The plugin's own name and version, `name version`.
     pub fn describe(&mut self) -> Result<String, String> {
         let limits = *self.limits();
-        deadline::set(&mut self.store, limits.time.max(CONFIGURING), 0);
+        begin_call(&mut self.store, limits.time.max(CONFIGURING), 0);
         let transform = self.plugin.millstream_plugin_transform();
         let described = transform.call_describe(&mut self.store);
         let described = described.map_err(|error| explain(&error, &limits))?;
@@ -139,7 +142,7 @@ impl Instance {
         overlay: &mut Overlay,
     ) -> Result<Outcome, CallFailure> {
         let limits = *self.limits();
-        deadline::set(&mut self.store, limits.time, batch.halvings);
+        begin_call(&mut self.store, limits.time, batch.halvings);
         let columns = batch.columns;
         let none = Headers::default();
         let headers = if self.headers {
@@ -202,6 +205,14 @@ impl Instance {
         }
         take_outcome(outcome)
             .map_err(|wrong| CallFailure::Plugin(format!("its answer is malformed: {wrong}")))
+    }
+}
+
+/// Sets when the next call is over: for what runs, and for what waits.
+fn begin_call(store: &mut Store<State>, whole: Duration, halvings: u32) {
+    deadline::set(store, whole, halvings);
+    if let Some(wasi) = &mut store.data_mut().wasi {
+        wasi.until = Instant::now() + deadline::allowed(whole, halvings);
     }
 }
 
@@ -315,41 +326,9 @@ fn take_output(output: records::Output) -> Result<Output, String> {
 
 impl records::Host for State {}
 
-/// Whether the filter lets such lines through.
-fn is_logged(level: log::Level) -> bool {
-    use tracing::Level;
-    match level {
-        log::Level::Trace => tracing::enabled!(target: "millstream::plugin", Level::TRACE),
-        log::Level::Debug => tracing::enabled!(target: "millstream::plugin", Level::DEBUG),
-        log::Level::Info => tracing::enabled!(target: "millstream::plugin", Level::INFO),
-        log::Level::Warn => tracing::enabled!(target: "millstream::plugin", Level::WARN),
-        log::Level::Error => tracing::enabled!(target: "millstream::plugin", Level::ERROR),
-    }
-}
-
 impl log::Host for State {
     fn log(&mut self, level: log::Level, message: String) {
-        if !is_logged(level) || !self.log.admit() {
-            return;
-        }
-        let (step, revision, message) = (&self.step, &*self.revision, in_a_line(&message));
-        match level {
-            log::Level::Trace => {
-                tracing::trace!(target: "millstream::plugin", step, revision, "{message}");
-            }
-            log::Level::Debug => {
-                tracing::debug!(target: "millstream::plugin", step, revision, "{message}");
-            }
-            log::Level::Info => {
-                tracing::info!(target: "millstream::plugin", step, revision, "{message}");
-            }
-            log::Level::Warn => {
-                tracing::warn!(target: "millstream::plugin", step, revision, "{message}");
-            }
-            log::Level::Error => {
-                tracing::error!(target: "millstream::plugin", step, revision, "{message}");
-            }
-        }
+        self.log.write(level, &message);
     }
 }
 
@@ -364,7 +343,7 @@ impl std::fmt::Debug for Instance {
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
-            .field("step", &self.step)
+            .field("step", &self.log.step())
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ impl lookups::Host for State {
         let map = self.grants.named(Wanted::Lookup, &name).ok_or_else(|| {
             format!(
                 "the pipeline file grants step \"{}\" no table \"{name}\"",
-                self.step
+                self.log.step()
             )
         })?;
         Ok(Resource::new_own(map))

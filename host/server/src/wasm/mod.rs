@@ -1,7 +1,7 @@
 //! The plugin boundary: components are loaded, instantiated and called here and nowhere else.
 //!
-//! Never gives a plugin anything but the interfaces of the contract: no file, socket, clock or environment. Invariant: nothing of
-//! wasmtime leaves this folder.
+//! Never gives a plugin anything but the interfaces of the contract, clocks and randomness, and what the pipeline file allows: no file and no
+//! socket in any case. Invariant: nothing of wasmtime leaves this folder.
 
 mod bindings;
 mod code_cache;
@@ -13,8 +13,10 @@ mod limits;
 mod log_budget;
 mod lookups;
 mod plugin;
+mod plugin_log;
 mod state;
 mod steps;
+mod wasi;
 
 pub use compiler::{VERB as COMPILE, main as compile_component};
 pub use deadline::Ticker;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use millstream_engine::task::failure::in_a_line;
 use sha2::{Digest as _, Sha256};
@@ -17,6 +18,8 @@ use super::code_cache::CodeCache;
 use super::compiler::{self, CompileError};
 use super::deadline::Ticker;
 use super::instance::{Instance, State, Wiring};
+use super::wasi;
+use crate::plugin_allow::Allow;
 use crate::plugin_limits::PluginLimits;
 
 /// What a plugin must export, as a component names it.
@@ -41,6 +44,8 @@ pub struct Plugin {
     path: PathBuf,
     digest: String,
     limits: PluginLimits,
+    /// None where it imports nothing of WASI.
+    allow: Option<Arc<Allow>>,
 }
 
 /// What a plugin uses under one configuration.
@@ -99,6 +104,13 @@ pub enum LoadError {
     OtherDigest { path: PathBuf, found: String },
     #[error("{path} can't be compiled: {why}", path = path.display())]
     Compile { path: PathBuf, why: String },
+    #[error("{path} imports what it is not allowed: {imports}", path = path.display())]
+    NotAllowed {
+        path: PathBuf,
+        imports: String,
+        /// What the plugin's table would have to say.
+        line: String,
+    },
 }
 
 impl Runtime {
@@ -124,7 +136,7 @@ impl Runtime {
         &self,
         path: &Path,
         expected: Option<&[u8; 32]>,
-        limits: PluginLimits,
+        (limits, allow): (PluginLimits, &Allow),
     ) -> Result<Plugin, LoadError> {
         let read = std::fs::read(path);
         let bytes = read.map_err(|source| LoadError::Read {
@@ -153,10 +165,17 @@ impl Runtime {
             CompileError::Failed(why) => failed(why),
         })?;
         self.check_world(&component).map_err(not_a_plugin)?;
-        let linked = self
-            .linker
-            .instantiate_pre(&component)
-            .and_then(PluginPre::new);
+        let ty = component.component_type();
+        let imports: Vec<&str> = ty.imports(&self.engine).map(|(name, _)| name).collect();
+        if let Some((imports, line)) = wasi::unmet(&imports, allow) {
+            return Err(LoadError::NotAllowed {
+                path: path.into(),
+                imports: imports.join(", "),
+                line,
+            });
+        }
+        let uses_wasi = imports.into_iter().any(wasi::is_known);
+        let linked = self.link(&component, uses_wasi.then_some(allow));
         let pre = linked.map_err(|error| failed(format!("{error:#}")))?;
         Ok(Plugin {
             engine: self.engine.clone(),
@@ -164,7 +183,20 @@ impl Runtime {
             path: path.into(),
             digest,
             limits,
+            allow: uses_wasi.then(|| Arc::new(allow.clone())),
         })
+    }
+
+    fn link(
+        &self,
+        component: &Component,
+        allow: Option<&Allow>,
+    ) -> wasmtime::Result<PluginPre<State>> {
+        let mut linker = self.linker.clone();
+        if let Some(allow) = allow {
+            wasi::add_to_linker(&mut linker, allow)?;
+        }
+        linker.instantiate_pre(component).and_then(PluginPre::new)
     }
 
     /// What was compiled of these bytes before, or is now.
@@ -214,7 +246,7 @@ impl Runtime {
             let known = import.starts_with(PACKAGE) && import.ends_with(VERSION);
             let types_only = matches!(&item.ty, ComponentItem::ComponentInstance(instance)
                 if instance.exports(&self.engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_))));
-            if !known && !types_only {
+            if !known && !types_only && !wasi::is_known(import) {
                 return Err(format!("it imports {import}, which plugins are not given"));
             }
         }
@@ -263,7 +295,8 @@ impl Plugin {
 
     /// A new instance, configured.
     pub fn instantiate(&self, wiring: Wiring<'_>) -> Result<(Instance, Needs), String> {
-        Instance::new(&self.engine, &self.pre, self.limits, wiring)
+        let allowed = (self.limits, self.allow.as_deref());
+        Instance::new(&self.engine, &self.pre, allowed, wiring)
     }
 }
 

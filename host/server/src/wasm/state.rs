@@ -14,7 +14,7 @@ impl state::Host for State {
         let map = self.grants.named(Wanted::State, &name).ok_or_else(|| {
             format!(
                 "the pipeline file gives step \"{}\" no state \"{name}\"",
-                self.step
+                self.log.step()
             )
         })?;
         Ok(Resource::new_own(map))
