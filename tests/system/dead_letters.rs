@@ -6,8 +6,9 @@ use rig::folder::Folder;
 use rig::millstream;
 use serde_json::Value;
 
+use crate::hostile::component;
 use crate::pipelines::{
-    WITHIN, dump, run, shared_kafka, values, wait_records, wait_worker, write_values,
+    WITHIN, dump, run, shared_kafka, values, wait_records, wait_worker, write_to, write_values,
 };
 
 const PIPELINE: &str = r#"
@@ -139,5 +140,117 @@ fn list_and_show(file: &str) {
         let (code, _, errors) = ask(&arguments);
         assert_eq!(code, Some(2), "{errors}");
         assert!(errors.contains(words), "{words:?} is not in {errors}");
+    }
+}
+
+const REPLAYING: &str = r#"
+name = "replaying"
+sources.in.topics = ["replaying-in"]
+plugins.honest.path = "HONEST"
+plugins.probe.limits.time = "200ms"
+
+[steps.first]
+inputs = ["in"]
+plugin = "honest"
+
+[steps.probe]
+inputs = ["first"]
+plugin = "probe"
+on-error = "dead-letter"
+replay = true
+
+[sinks.seen]
+inputs = ["first"]
+topic = "replaying-seen"
+
+[sinks.out]
+inputs = ["probe"]
+topic = "replaying-out"
+
+[sinks.dead]
+inputs = ["probe.failed"]
+topic = "replaying-dead"
+"#;
+
+/// What is said on standard output, of a command that has to succeed; on standard error, of one that has to be refused.
+fn ask(arguments: &[&str], code: i32) -> String {
+    let output = millstream::run(&[&["dead-letters"], arguments].concat());
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+    match code {
+        0 => String::from_utf8_lossy(&output.stdout).into_owned(),
+        _ => errors,
+    }
+}
+
+/// The step's plugin is mended meanwhile: letters come to it, each once, and not to the step before it.
+#[test]
+fn letters_come_back_to_their_step_once() {
+    let kafka = shared_kafka();
+    let folder = Folder::new("replaying");
+    for topic in ["in", "seen", "out", "dead"] {
+        kafka.topic(&format!("replaying-{topic}"), 2, &[]);
+    }
+    let honest = folder.join("honest.wasm");
+    std::fs::write(&honest, component::honest()).expect("the folder can be written");
+    let pipeline = REPLAYING.replace("HONEST", &honest.display().to_string());
+    write_values(&folder, "replaying-in", &["a", "fail"]);
+    write_to(&folder, "replaying-in", "1", "k\ttrap\nk\tb\nk\tloop\n");
+    let mut life = run(&folder, &pipeline);
+    let file = folder.join("pipeline.toml").display().to_string();
+    wait_records(&mut life, 5);
+    assert!(life.terminate(WITHIN).success());
+    assert_eq!(values("replaying-dead").len(), 3);
+
+    let mended = pipeline.replace("plugin = \"probe\"", "plugin = \"honest\"");
+    let mut life = run(
+        &folder,
+        &mended.replace("plugins.probe.limits.time = \"200ms\"", ""),
+    );
+    let said = ask(&["replay", &file], 0);
+    assert_eq!(said, "3 dead letters of step \"probe\" come to it again\n");
+    wait_records(&mut life, 3);
+    let none = "0 dead letters of step \"probe\" come to it again\n";
+    assert_eq!(ask(&["replay", &file, "--step", "probe"], 0), none);
+    let list = ask(&["list", &file], 0);
+    let (place, _) = list.split_once("  ").expect("it begins with a place");
+    let one = "1 dead letters of step \"probe\" come to it again\n";
+    assert_eq!(ask(&["replay", &file, place], 0), one);
+    wait_records(&mut life, 4);
+    assert!(life.terminate(WITHIN).success());
+
+    let mut out = values("replaying-out");
+    let again = out.pop().expect("the one that was named");
+    assert!(
+        ["fail", "trap", "loop"].contains(&again.as_str()),
+        "{again}"
+    );
+    out.sort_unstable();
+    assert_eq!(out, ["a", "b", "fail", "loop", "trap"]);
+    assert_eq!(
+        values("replaying-seen").len(),
+        5,
+        "the first step is not entered again"
+    );
+    let back = dump("replaying.probe.replay");
+    let has_headers = |record: &Value| {
+        record["headers"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty())
+    };
+    assert!(!back.iter().any(has_headers), "{back:#?}");
+
+    for (arguments, words) in [
+        (
+            ["replay", &file, "--step=first"],
+            "`replay = true` in a step's table",
+        ),
+        (
+            ["replay", &file, "replaying-dead[0]@99"],
+            "no committed record",
+        ),
+    ] {
+        let said = ask(&arguments, 2);
+        assert!(said.contains(words), "{words:?} is not in {said}");
     }
 }

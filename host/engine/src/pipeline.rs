@@ -54,7 +54,7 @@ pub enum Guarantee {
 pub struct Source {
     pub name: String,
     pub start: Start,
-    /// Whether it is a keyed stream: the sink of its name writes its one topic.
+    /// Whether its one topic is the pipeline's own: a keyed stream, which the sink of its name writes, or the way back of a step's dead letters.
     pub stream: bool,
 }
 
@@ -194,7 +194,12 @@ impl Pipeline {
         format!("{pipeline}.{stream}.stream")
     }
 
-    /// Whether the pipeline writes this source topic itself.
+    /// The topic by which dead letters come back to a step of a pipeline: `<pipeline>.<step>.replay`.
+    pub fn replay_topic(pipeline: &str, step: &str) -> String {
+        format!("{pipeline}.{step}.replay")
+    }
+
+    /// Whether the pipeline writes this source topic itself, or has letters written back there.
     pub fn is_stream(&self, topic: TopicId) -> bool {
         self.sources[self.topics[topic.0].source.0].stream
     }

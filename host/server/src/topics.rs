@@ -60,13 +60,11 @@ fn changelogs(config: &Config) -> Vec<String> {
     own.map(|map| config.pipeline.changelog(map)).collect()
 }
 
-/// The topics of keyed streams.
+/// The topics of keyed streams, and those by which dead letters come back.
 fn streams(config: &Config) -> impl Iterator<Item = &str> {
-    let sinks = config.pipeline.sinks.iter();
-    sinks.filter_map(|sink| match &sink.target {
-        Target::Stream(topic) => Some(topic.as_str()),
-        Target::Topic(_) | Target::Map(_) => None,
-    })
+    let topics = config.pipeline.topics.iter().enumerate();
+    let own = topics.filter(|(id, _)| config.pipeline.is_stream(TopicId(*id)));
+    own.map(|(_, topic)| topic.topic.as_str())
 }
 
 /// Those of the pipeline's topics that exist; its own may be missing.

@@ -1,5 +1,8 @@
-//! `millstream dead-letters`: shows what the steps of a pipeline have set aside.
+//! `millstream dead-letters`: shows what the steps of a pipeline have set aside, and has them take it again.
 
+mod replay;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use millstream_engine::task::failure::in_a_line;
 use millstream_engine::task::letter;
 
 use super::{duration, read, runtime};
-use crate::cluster::{Admin as _, Cluster as _};
+use crate::cluster::{Admin as _, Cluster as _, TopicFacts};
 use crate::config::Overrides;
 use crate::kafka::{Clients, Kept, Stretch};
 use crate::supervisor::Failure;
@@ -42,6 +45,18 @@ pub enum Command {
         /// As a line that `run --embedded --feed` reads.
         #[arg(long)]
         json: bool,
+    },
+    /// Has steps with `replay = true` process their dead letters again: all that came since that was done last, each once. Of letters that
+    /// are named, those, as often as they are named.
+    Replay {
+        #[command(flatten)]
+        of: Of,
+        /// Only those of this step.
+        #[arg(long)]
+        step: Option<String>,
+        /// Where a letter stands, as `list` says it.
+        #[arg(value_name = "TOPIC[PARTITION]@OFFSET", value_parser = place)]
+        letters: Vec<Place>,
     },
 }
 
@@ -93,6 +108,13 @@ pub fn main(command: Command) -> Result<(), Failure> {
             letters.list(step.as_deref(), limit, json)
         }
         Command::Show { of, letter, json } => Letters::open(&of)?.show(&letter, json),
+        Command::Replay { of, step, letters } => {
+            let known = Letters::open(&of)?;
+            if let Some(step) = &step {
+                known.check_step(step)?;
+            }
+            known.replay(step.as_deref(), &letters)
+        }
     }
 }
 
@@ -102,6 +124,8 @@ struct Letters {
     clients: Clients,
     /// With how many partitions each has.
     topics: Vec<(String, u32)>,
+    /// The topics by which they come back, of those that are there.
+    replays: BTreeMap<String, TopicFacts>,
 }
 
 impl Letters {
@@ -125,11 +149,18 @@ impl Letters {
         let admin = clients.admin()?;
         admin.connect(Some(of.connect_timeout), || false)?;
         let facts = admin.topics(names)?;
+        let replays = pipeline.steps.iter();
+        let replays: Vec<String> = replays
+            .map(|step| Pipeline::replay_topic(&pipeline.name, &step.name))
+            .filter(|name| pipeline.topics.iter().any(|topic| topic.topic == *name))
+            .collect();
+        let replays = admin.topics(replays.iter().map(String::as_str))?;
         let topics = facts
             .into_iter()
             .map(|(name, facts)| (name, facts.partitions));
         Ok(Self {
             topics: topics.collect(),
+            replays,
             clients,
             pipeline,
         })
@@ -173,6 +204,18 @@ impl Letters {
     }
 
     fn show(&self, place: &Place, json: bool) -> Result<(), Failure> {
+        let letter = self.letter(&mut Stretch::new(&self.clients)?, place)?;
+        if json {
+            print!("{}", line(&letter));
+        } else {
+            print!("{}", whole(&letter));
+        }
+        Ok(())
+    }
+}
+
+impl Letters {
+    fn letter(&self, stretch: &mut Stretch, place: &Place) -> Result<Kept, Failure> {
         let Place {
             topic,
             partition,
@@ -188,7 +231,6 @@ impl Letters {
             );
             return Err(Failure::CommandLine(why));
         }
-        let mut stretch = Stretch::new(&self.clients)?;
         let (start, end) = stretch.bounds(topic, *partition)?;
         let mut found = None;
         if (start..end).contains(offset) {
@@ -197,16 +239,10 @@ impl Letters {
                 found = Some(letter).filter(|at| at.offset == *offset);
             })?;
         }
-        let Some(letter) = found else {
+        found.ok_or_else(|| {
             let why = format!("there is no committed record at {topic}[{partition}]@{offset}");
-            return Err(Failure::CommandLine(why));
-        };
-        if json {
-            print!("{}", line(&letter));
-        } else {
-            print!("{}", whole(&letter));
-        }
-        Ok(())
+            Failure::CommandLine(why)
+        })
     }
 }
 

@@ -58,7 +58,7 @@ const SOURCE: Keys = Keys {
 };
 const STEP: Keys = Keys {
     known: &[
-        "inputs", "plugin", "config", "lookups", "state", "on-error", "retries",
+        "inputs", "plugin", "config", "lookups", "state", "on-error", "retries", "replay",
     ],
     planned: &[],
 };
@@ -129,6 +129,8 @@ pub(super) struct Step {
     /// None where it could not be read.
     pub on_error: Placed<Option<OnError>>,
     pub retries: Option<Placed<u32>>,
+    /// Whether its dead letters may come back.
+    pub replay: Option<Placed<bool>>,
 }
 
 /// A map that a step may use.
@@ -290,6 +292,13 @@ impl Walk<'_, '_> {
         Some(Placed { value, place })
     }
 
+    fn replay(&mut self, section: &Section<'_>) -> Option<Placed<bool>> {
+        let entry = section.get("replay")?;
+        let value = self.boolean(&entry)?;
+        let place = entry.place;
+        Some(Placed { value, place })
+    }
+
     fn step(&mut self, name: Placed<String>, section: &Section<'_>) -> Step {
         self.check_keys(section, &STEP);
         Step {
@@ -313,6 +322,7 @@ impl Walk<'_, '_> {
                 ],
             ),
             retries: self.retries(section),
+            replay: self.replay(section),
         }
     }
 

@@ -30,5 +30,12 @@ pub(super) fn check(file: &File, findings: &mut Findings<'_>) {
             }
             Some(OnError::DeadLetter) | None => {}
         }
+        if let Some(replay) = step.replay.as_ref().filter(|replay| replay.value)
+            && matches!(step.on_error.value, Some(OnError::Fail | OnError::Skip))
+        {
+            let message = format!("step {name:?} has no dead letters that could come back");
+            let hint = "`on-error = \"dead-letter\"` makes it set them aside".to_owned();
+            findings.problem_with_hint(&replay.place, message, Some(hint));
+        }
     }
 }

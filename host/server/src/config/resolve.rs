@@ -507,7 +507,7 @@ impl Graph {
         }
         let steps = self.order.iter().map(|index| Step {
             name: file.steps[*index].name.value.clone(),
-            inputs: self.renumber(&self.step_inputs[*index]),
+            inputs: self.step_inputs(file, *index),
             lookups: self.lookups[*index].clone(),
             state: self.states[*index].clone(),
             on_error: file.steps[*index].on_error.value.unwrap_or(OnError::Fail),
@@ -527,6 +527,8 @@ impl Graph {
             stream: false,
         });
         let sources = sources.chain(file.streams.iter().map(streams::source));
+        let replays = streams::replays(file);
+        let sources = sources.chain(replays.map(|(_, step)| streams::replay_source(step)));
         Some(Pipeline {
             name: name.clone(),
             guarantee: file.guarantee,
@@ -537,6 +539,12 @@ impl Graph {
             sinks,
             maps,
         })
+    }
+
+    fn step_inputs(&self, file: &File, step: usize) -> Vec<Input> {
+        let mut inputs = self.renumber(&self.step_inputs[step]);
+        inputs.extend(streams::replay_input(file, step));
+        inputs
     }
 
     /// Steps by the order in which they run.

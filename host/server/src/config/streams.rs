@@ -1,11 +1,12 @@
-//! The keyed streams of a pipeline file: each is a sink that writes a topic of the pipeline's own, and the source that reads it back.
+//! The keyed streams of a pipeline file: each is a sink that writes a topic of the pipeline's own, and the source that reads it back. And the ways
+//! back of dead letters: sources too, whose topics `millstream dead-letters replay` writes.
 
 use millstream_engine::pipeline::{
     From, Input, Pipeline, Sink, Source, SourceId, SourceTopic, Start, Target,
 };
 
-use super::file::{File, Stream};
-use super::problem::Findings;
+use super::file::{File, Step, Stream};
+use super::problem::{Findings, Placed};
 use super::resolve::Inputs;
 use super::value::TOPIC_MAX;
 
@@ -19,6 +20,36 @@ pub(super) fn source(stream: &Stream) -> Source {
     }
 }
 
+/// The steps whose dead letters may come back, by their places in the file.
+pub(super) fn replays(file: &File) -> impl Iterator<Item = (usize, &Step)> {
+    let wants = |step: &Step| step.replay.as_ref().is_some_and(|replay| replay.value);
+    file.steps
+        .iter()
+        .enumerate()
+        .filter(move |(_, step)| wants(step))
+}
+
+/// By which dead letters come back to a step. No name in a file has a dot.
+pub(super) fn replay_source(step: &Step) -> Source {
+    Source {
+        name: format!("{}.{REPLAY}", step.name.value),
+        start: Start::Earliest,
+        stream: true,
+    }
+}
+
+/// The input that the step has more, by its place in the file: sources of replays stand behind streams.
+pub(super) fn replay_input(file: &File, step: usize) -> Option<Input> {
+    let at = replays(file).position(|(replayed, _)| replayed == step)?;
+    Some(Input {
+        name: REPLAY.into(),
+        from: From::Source(SourceId(file.sources.len() + file.streams.len() + at)),
+    })
+}
+
+/// What the plugin is told of records that come back.
+const REPLAY: &str = "replay";
+
 /// The sink half.
 pub(super) fn sink(pipeline: &str, stream: &Stream, inputs: Vec<Input>) -> Sink {
     let name = &stream.name.value;
@@ -30,7 +61,7 @@ pub(super) fn sink(pipeline: &str, stream: &Stream, inputs: Vec<Input>) -> Sink 
     }
 }
 
-/// The streams' topics; their sources stand behind those of the file.
+/// The topics of streams and replays; their sources stand behind those of the file.
 pub(super) fn topics(file: &File) -> Vec<SourceTopic> {
     let pipeline = file.name.as_ref().map_or("", |name| &name.value);
     let streams = file.streams.iter().zip(file.sources.len()..);
@@ -38,7 +69,12 @@ pub(super) fn topics(file: &File) -> Vec<SourceTopic> {
         source: SourceId(source),
         topic: Pipeline::stream_topic(pipeline, &stream.name.value),
     });
-    topics.collect()
+    let replays = replays(file).zip(file.sources.len() + file.streams.len()..);
+    let replays = replays.map(|((_, step), source)| SourceTopic {
+        source: SourceId(source),
+        topic: Pipeline::replay_topic(pipeline, &step.name.value),
+    });
+    topics.chain(replays).collect()
 }
 
 /// Sinks and streams are told apart by their names in metrics and status.
@@ -68,17 +104,29 @@ pub(super) fn check_topics(file: &File, findings: &mut Findings<'_>) -> Vec<(Str
     let Some(pipeline) = &file.name else {
         return own;
     };
+    let mut check = |owner: &Placed<String>, kind: &str, topic: &str| {
+        if topic.len() > TOPIC_MAX {
+            let message = format!(
+                "the {kind}'s topic, {topic:?}, would have {} characters, {TOPIC_MAX} are allowed",
+                topic.len()
+            );
+            findings.problem(&owner.place, message);
+        }
+    };
     for stream in &file.streams {
         let name = &stream.name.value;
         let topic = Pipeline::stream_topic(&pipeline.value, name);
-        if topic.len() > TOPIC_MAX {
-            let message = format!(
-                "the stream's topic, {topic:?}, would have {} characters, {TOPIC_MAX} are allowed",
-                topic.len()
-            );
-            findings.problem(&stream.name.place, message);
-        }
+        check(&stream.name, "stream", &topic);
         own.push((topic, format!("is the stream {name:?}")));
+    }
+    for (_, step) in replays(file) {
+        let name = &step.name.value;
+        let topic = Pipeline::replay_topic(&pipeline.value, name);
+        check(&step.name, "replay", &topic);
+        own.push((
+            topic,
+            format!("is the way back of dead letters to step {name:?}"),
+        ));
     }
     own
 }

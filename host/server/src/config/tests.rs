@@ -9,6 +9,7 @@ use millstream_engine::pipeline::{
 };
 
 use super::{Config, Overrides, Problem, parse};
+use crate::plugin_allow::{Allow, Stub};
 use crate::plugin_limits::PluginLimits;
 
 mod kafka;
@@ -177,6 +178,45 @@ fn limits_of_plugins() {
         ..default
     };
     assert_eq!(limits(more), expected);
+}
+
+#[test]
+fn what_plugins_are_allowed() {
+    let allow = |text: &str| {
+        let path = "path = \"users.wasm\"";
+        let config = good(&edit(path, &format!("{path}\n{text}")));
+        config.outside.plugins[0].allow.clone()
+    };
+    assert_eq!(allow(""), Allow::default());
+    let text = "allow = { env = [\"REGION\"], stdout = true, stubs = [\"sockets\"] }";
+    let expected = Allow {
+        env: vec!["REGION".into()],
+        stdout: true,
+        stubs: vec![Stub::Sockets],
+    };
+    assert_eq!(allow(text), expected);
+}
+
+/// They come back by an input of the step that has set them aside.
+#[test]
+fn dead_letters_come_back_by_a_source() {
+    let text = edit(
+        "on-error = \"skip\"",
+        "on-error = \"dead-letter\"\nreplay = true",
+    );
+    let letters = "[sinks.letters]\ninputs = [\"parse.failed\"]\ntopic = \"letters\"\n";
+    let config = good(&(text + letters));
+    let pipeline = &config.pipeline;
+    let topics: Vec<_> = pipeline.topics.iter().map(|t| t.topic.as_str()).collect();
+    assert_eq!(topics, ["user-events", "materialize-users.parse.replay"]);
+    assert!(pipeline.is_stream(TopicId(1)) && pipeline.co_partitioned());
+    let inputs = &pipeline.steps[0].inputs;
+    assert_eq!(inputs.len(), 2);
+    assert_eq!(inputs[1].name, "replay");
+    assert_eq!(inputs[1].from, From::Source(SourceId(1)));
+    let problem = config.topic_problem(TopicId(1), "is wrong");
+    let expected = "pipeline.toml:22: steps.parse.replay: is wrong";
+    assert_eq!(problem.to_string(), expected);
 }
 
 #[test]

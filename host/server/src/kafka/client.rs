@@ -143,7 +143,7 @@ impl Clients {
 
     /// For a worker's producer. `batch_bytes_max` keeps its requests within what the smallest of its topics takes,
     /// `record_bytes_max` is what the largest does.
-    fn producer_config(
+    pub(super) fn producer_config(
         &self,
         seat: &str,
         batch_bytes_max: usize,

@@ -21,6 +21,7 @@ mod native;
 mod producer;
 mod reader;
 mod remains;
+mod replay;
 mod seat;
 mod stretch;
 #[expect(unsafe_code, reason = "takes over a C library's error objects")]
@@ -28,4 +29,5 @@ mod verdict;
 
 pub use client::{Clients, Properties};
 pub use remains::Remains;
+pub use replay::{Replay, original};
 pub use stretch::{Kept, Stretch};

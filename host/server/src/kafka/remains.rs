@@ -142,12 +142,15 @@ impl Admin {
     }
 }
 
-/// Whether a topic is named as a pipeline's own are: `<pipeline>.<map>.changelog`, `<pipeline>.<stream>.stream`.
+/// Whether a topic is named as a pipeline's own are: `<pipeline>.<map>.changelog`, `<pipeline>.<stream>.stream`,
+/// `<pipeline>.<step>.replay`.
 fn is_own(topic: &str, pipeline: &str) -> bool {
     let rest = topic.strip_prefix(pipeline);
     let rest = rest.and_then(|rest| rest.strip_prefix('.'));
     let named = rest.and_then(|rest| rest.split_once('.'));
-    named.is_some_and(|(name, kind)| !name.is_empty() && matches!(kind, "changelog" | "stream"))
+    named.is_some_and(|(name, kind)| {
+        !name.is_empty() && matches!(kind, "changelog" | "stream" | "replay")
+    })
 }
 
 #[cfg(test)]
@@ -158,6 +161,7 @@ mod tests {
     fn own_topics_are_told_by_their_names() {
         let check = |topic, expected| assert_eq!(is_own(topic, "p"), expected, "{topic}");
         check("p.by-country.stream", true);
+        check("p.parse.replay", true);
         check("p.stream", false);
         check("p.by-country.streams", false);
         check("p.users.changelog", true);
