@@ -1,7 +1,7 @@
 //! What the `millstream` binary consists of: acts on what the engine decides. Adapters (`kafka`, `wasm`, `query`, `config`) don't know each
 //! other; `load`, `topics`, `worker_thread`, `supervisor` and `cli` join them.
 //!
-//! It is a library so that others than the binary can be made of it, as `tests/faulty` is. It promises nothing to anybody, and shows
+//! It is a library for the sake of its binary, and of the fuzz targets in `tests/fuzz`. It promises nothing to anybody else, and shows
 //! nothing but the way in.
 
 mod awaited;
@@ -14,6 +14,9 @@ mod embedded;
 mod failure_log;
 mod fault;
 mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod growth;
 mod insist;
 mod kafka;
