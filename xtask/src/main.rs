@@ -2,6 +2,7 @@
 //! committed, and says which command failed.
 
 mod chaos;
+mod fuzz;
 mod plugin_build;
 mod quickstart;
 mod seeded_bugs;
@@ -78,6 +79,9 @@ enum Verb {
     /// Plants the bugs of tests/seeded-bugs one by one, in a copy of the tree, and says which net catches each: a measure of simulator,
     /// model and tests. Those of the engine need nothing; the server's a build of everything, and Kafka.
     SeededBugs(seeded_bugs::Arguments),
+    /// Everything that is read of plugins, pipeline files, snapshots, changelogs, feeds and HTTP, under libFuzzer: a target each, and what
+    /// must hold of all that it accepts.
+    Fuzz(fuzz::Arguments),
     /// Millstream beside a hand-written loop: throughput, CPU, memory.
     Bench {
         /// Passed on: see `cargo xtask bench --help` at the end of `--`.
@@ -136,6 +140,7 @@ fn run_verb(verb: Verb) -> Result<()> {
         Verb::Chaos(arguments) => chaos::run(&root, &arguments),
         Verb::Sim { rest } => sim(&root, &rest),
         Verb::SeededBugs(arguments) => seeded_bugs::run(&root, &arguments),
+        Verb::Fuzz(arguments) => fuzz::run(&root, &arguments),
         Verb::Bench { rest } => bench(&root, "bench", &rest),
         Verb::BenchQueries { rest } => {
             setup::load(&root)?;

@@ -1,52 +1,9 @@
-//! The `millstream` binary: acts on what the engine decides. Adapters (`kafka`, `wasm`, `query`, `config`) don't know each other;
-//! `load`, `topics`, `worker_thread`, `supervisor` and `cli` join them.
-
-mod awaited;
-mod changelogs;
-mod cli;
-mod cluster;
-mod config;
-mod directory;
-mod embedded;
-mod failure_log;
-mod fault;
-mod feed;
-mod growth;
-mod insist;
-mod kafka;
-mod lines;
-mod load;
-mod map_memory;
-mod outlet;
-mod plugin_allow;
-mod plugin_limits;
-mod purge;
-mod query;
-mod reload;
-mod replicated;
-mod reporter;
-mod restoring;
-mod running;
-mod scope;
-mod seat_lock;
-mod snapshots;
-mod standby;
-mod status;
-mod supervisor;
-mod tables;
-mod telemetry;
-mod threads;
-mod topics;
-mod trials;
-mod twin;
-mod wall_clock;
-mod wasm;
-mod worker_thread;
+//! The `millstream` binary. All of it is in the library beside.
 
 /// One allocator for us and for the reference that `cargo xtask bench` compares us with, on any system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    millstream::main()
 }

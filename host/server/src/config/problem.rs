@@ -40,13 +40,31 @@ impl fmt::Display for Problem {
             write!(formatter, "{line}:")?;
         }
         if !self.key.is_empty() {
-            write!(formatter, " {}:", self.key)?;
+            write!(formatter, " {}:", InALine(&self.key))?;
         }
-        write!(formatter, " {}", self.message)?;
+        write!(formatter, " {}", InALine(&self.message))?;
         match &self.hint {
-            Some(hint) => write!(formatter, "; {hint}"),
+            Some(hint) => write!(formatter, "; {}", InALine(hint)),
             None => Ok(()),
         }
+    }
+}
+
+/// Words with some of the file's in them, where a key may hold anything: control characters are told and not passed on, so that no line
+/// of ours is forged.
+struct InALine<'a>(&'a str);
+
+impl fmt::Display for InALine<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some(at) = rest.find(char::is_control) {
+            let (plain, control) = rest.split_at(at);
+            let mut characters = control.chars();
+            let first = characters.by_ref().take(1).flat_map(char::escape_debug);
+            write!(formatter, "{plain}{}", first.collect::<String>())?;
+            rest = characters.as_str();
+        }
+        formatter.write_str(rest)
     }
 }
 

@@ -499,6 +499,16 @@ topic = "out"
     }
 }
 
+/// Found by the fuzz target `pipeline_file`.
+#[test]
+fn a_problem_is_told_in_one_line() {
+    let property = r#""a\nb\u001b" = { env = "MILLSTREAM_NOT_SET" }"#;
+    check(
+        &edit("[kafka]", &format!("[kafka]\n{property}")),
+        r#"pipeline.toml:4: kafka.a\nb\u{1b}: the environment variable "MILLSTREAM_NOT_SET" is not set"#,
+    );
+}
+
 #[test]
 fn files_that_can_not_be_read() {
     let folder = std::env::temp_dir().join(format!("millstream-config-{}", std::process::id()));

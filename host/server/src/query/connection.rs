@@ -32,13 +32,7 @@ impl Listener for Connections {
         let (stream, address) = Listener::accept(&mut self.0).await;
         // Answers go out as they are written; where that fails they come a little later.
         let _ = stream.set_nodelay(true);
-        let connection = Connection {
-            stream,
-            line_ended: false,
-            refusal: None,
-            farewell: None,
-        };
-        (connection, address)
+        (Connection::new(stream), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -46,8 +40,8 @@ impl Listener for Connections {
     }
 }
 
-pub struct Connection {
-    stream: TcpStream,
+pub struct Connection<S = TcpStream> {
+    stream: S,
     /// A line has come to its end since the last answer: it isn't the path that is too long.
     line_ended: bool,
     /// What goes out in place of hyper's answer, and how much of it has.
@@ -55,7 +49,18 @@ pub struct Connection {
     farewell: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
-impl AsyncRead for Connection {
+impl<S> Connection<S> {
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            line_ended: false,
+            refusal: None,
+            farewell: None,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -68,7 +73,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

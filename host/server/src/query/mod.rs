@@ -7,6 +7,8 @@
 mod connection;
 mod cursor;
 mod entry;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod health;
 mod hosted;
 mod list;
