@@ -5,7 +5,7 @@
 
 mod case;
 pub mod component;
-mod feed;
+pub mod feed;
 mod figures;
 mod generated;
 mod life;

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod bad_input;
 mod beneath;
 mod c_plugin;

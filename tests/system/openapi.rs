@@ -22,12 +22,17 @@ impl Document {
 
     /// Panics where an answer to GET `path` is not as the document says.
     pub fn check(&self, path: &str, answer: &Answer) {
+        self.check_method("get", path, answer);
+    }
+
+    /// The same of another method, in lower case.
+    pub fn check_method(&self, method: &str, path: &str, answer: &Answer) {
         let template = self.template(path.split('?').next().unwrap_or_default());
         let Some(template) = template else {
             assert_eq!(answer.status, 404, "{path} is in no template");
             return self.check_body(path, &self.0["components"]["schemas"]["Error"], answer);
         };
-        let response = &self.0["paths"][template]["get"]["responses"][answer.status.to_string()];
+        let response = &self.0["paths"][template][method]["responses"][answer.status.to_string()];
         assert!(
             response.is_object(),
             "{path}: {} is not documented",

@@ -66,8 +66,12 @@ fn good(text: &str, round: u64, watch: bool) -> String {
 
 /// Exit code, and all that is said.
 fn reload(file: &Path) -> (Option<i32>, String) {
+    ask("reload", file)
+}
+
+fn ask(command: &str, file: &Path) -> (Option<i32>, String) {
     let file = file.display().to_string();
-    let output = millstream::run(&["reload", &file, "--instance", "a"]);
+    let output = millstream::run(&[command, &file, "--instance", "a"]);
     let said = [output.stdout, output.stderr].concat();
     (
         output.status.code(),
@@ -218,4 +222,64 @@ fn a_version_waits_for_records_to_be_tried_with() {
     assert_eq!(taken["verdict"], "taken", "{taken}");
     assert_eq!(values("quiet-out"), ["a", "b"]);
     assert!(life.terminate(WITHIN).success());
+}
+
+const BACK: &str = r#"
+name = "back"
+sources.in.topics = ["back-in"]
+steps.probe = { inputs = ["in"], plugin = "probe", on-error = "skip" }
+sinks.out = { inputs = ["probe"], topic = "back-out" }
+"#;
+
+/// Rollback goes to the version before, which bytes on disk have nothing to do with, and takes it as any version is taken.
+#[test]
+fn a_version_is_gone_back_to() {
+    let folder = Folder::new("back");
+    for topic in ["back-in", "back-out"] {
+        shared_kafka().topic(topic, 1, &[]);
+    }
+    let mut life = run(&folder, BACK);
+    write_values(&folder, "back-in", &["a"]);
+    wait_records(&mut life, 1);
+    let file = folder.join("pipeline.toml");
+    let text = fs::read_to_string(&file).expect("it is there");
+    let first = pipeline(&life)["revision"].clone();
+    let (code, said) = ask("rollback", &file);
+    assert_eq!(code, Some(1), "{said}");
+    let words = "is not rolled back: refused, and the old version runs on: there is no version to go back to";
+    assert!(said.contains(words), "{said}");
+
+    // A version that takes small answers only.
+    let small = format!("plugins.probe.limits.output-records = 10\n{text}");
+    let _ = folder.write("pipeline.toml", &small);
+    let (code, said) = reload(&file);
+    assert!(code == Some(0) && said.contains("no records"), "{said}");
+    decide(&mut life, &folder, "b", 2);
+    write_values(&folder, "back-in", &["many 20"]);
+    wait_records(&mut life, 3);
+    assert_eq!(values("back-out"), ["a", "b"], "it is skipped");
+    let (code, said) = ask("rollback", &file);
+    assert!(code == Some(0) && said.starts_with("going back"), "{said}");
+    let back = decide(&mut life, &folder, "many 20", 4);
+    assert_eq!(back["revision"], first, "{back}");
+    assert_eq!(
+        (&back["action"], &back["by"]),
+        (&"rollback".into(), &"request".into())
+    );
+    assert_eq!(pipeline(&life)["revision"], first);
+    assert_eq!(values("back-out").len(), 22, "a large answer came through");
+    assert!(life.terminate(WITHIN).success());
+}
+
+/// Writes a record, by which what is being tried is taken: what is remembered of that, once so many records are through.
+fn decide(life: &mut Millstream, folder: &Folder, value: &str, records: u64) -> Value {
+    let before = reloads(life.get("/v1/status").text()).len();
+    write_values(folder, "back-in", &[value]);
+    let answer = life.wait_get("/v1/status", WITHIN, |answer| {
+        reloads(answer.text()).len() > before
+    });
+    wait_records(life, records);
+    let last = reloads(answer.text()).pop().expect("one more");
+    assert_eq!(last["verdict"], "taken", "{last}");
+    last
 }

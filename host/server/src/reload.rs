@@ -1,26 +1,33 @@
 //! Reload while the stream runs: the files of a pipeline are looked at, what they say now is loaded beside what runs, and the workers try
-//! it (`trials`). Sources, sinks, maps and how steps are wired stay as they were at the start: a change of those is refused.
+//! it (`trials`). Sources, sinks, maps and how steps are wired stay as they were at the start: a change of those is refused. A rollback
+//! has them try the version before the one that runs, which is kept.
 //!
 //! Invariant: whatever is wrong with a new version, the old one runs on.
 
-use std::collections::VecDeque;
+mod plugins;
+mod requests;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
+pub use self::plugins::{Fingerprint, Plugins, Reload};
+use self::plugins::{Version, nothing_earlier};
+pub use self::requests::{Action, Answer, NotAsked, Verdict};
+use self::requests::{Asked, By};
 use crate::config::{self, Config, Overrides};
 use crate::load;
 use crate::seat_lock::ReloadRequest;
 use crate::threads;
-use crate::trials::{Outcome, Trials};
+use crate::trials::Outcome;
 use crate::wall_clock;
-use crate::wasm::{Runtime, StepPlugin};
+use crate::wasm::Runtime;
 
 /// How often files are looked at. What has changed is loaded once it looks the same twice.
 const LOOK: Duration = Duration::from_millis(250);
@@ -28,99 +35,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const TRIAL_MAX: Duration = Duration::from_secs(10);
 /// After so long whoever asked is told that there are no records to try a version with.
 const PENDING_AFTER: Duration = Duration::from_secs(5);
-/// How many reloads are remembered.
-const REMEMBERED: usize = 50;
-
-/// What became of a reload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is what runs now.
-    Taken,
-    /// It is what has been running.
-    Unchanged,
-    /// Workers have tried it, and the old version has run the same records instead.
-    Rejected(String),
-    /// It was not even tried.
-    Refused(String),
-}
-
-impl Verdict {
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Taken => "taken",
-            Self::Unchanged => "unchanged",
-            Self::Rejected(_) => "rejected",
-            Self::Refused(_) => "refused",
-        }
-    }
-
-    pub fn why(&self) -> Option<&str> {
-        match self {
-            Self::Taken | Self::Unchanged => None,
-            Self::Rejected(why) | Self::Refused(why) => Some(why),
-        }
-    }
-}
-
-/// A reload, as it is remembered.
-#[derive(Clone, Debug)]
-pub struct Reload {
-    /// Milliseconds since 1970-01-01 UTC.
-    pub at: i64,
-    /// Of the new version; none where it could not be loaded.
-    pub revision: Option<String>,
-    /// What it was for: `file` or `request`.
-    pub by: &'static str,
-    pub verdict: Verdict,
-}
-
-/// The plugins of a pipeline: those that run, and what became of others.
-#[derive(Debug)]
-pub struct Plugins {
-    pub trials: Arc<Trials<Vec<StepPlugin>>>,
-    /// Of a million records, how many a version that is tried may fail on.
-    pub max_failures: Arc<AtomicU32>,
-    history: Mutex<VecDeque<Reload>>,
-}
-
-impl Plugins {
-    pub fn new(steps: Arc<Vec<StepPlugin>>, max_failures: u32, workers: u32) -> Self {
-        Self {
-            max_failures: Arc::new(AtomicU32::new(max_failures)),
-            trials: Arc::new(Trials::new(steps, workers as usize)),
-            history: Mutex::default(),
-        }
-    }
-
-    /// By the pipeline's order.
-    pub fn current(&self) -> Arc<Vec<StepPlugin>> {
-        self.trials.current().what
-    }
-
-    /// Names pipeline file and plugins; empty where no step has a plugin.
-    pub fn revision(&self) -> String {
-        revision(&self.current())
-    }
-
-    /// The last reloads, in their order.
-    pub fn history(&self) -> Vec<Reload> {
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.iter().cloned().collect()
-    }
-
-    fn note(&self, reload: Reload) {
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        history.push_back(reload);
-        while history.len() > REMEMBERED {
-            history.pop_front();
-        }
-    }
-}
-
-fn revision(steps: &[StepPlugin]) -> String {
-    let first = steps.first();
-    first.map_or_else(String::new, |step| step.revision.to_string())
-}
+/// Why a version that was not decided gives way to the next one.
+const ANOTHER: &str = "another version came before it was decided";
 
 /// What a reload takes.
 pub struct Reloader {
@@ -130,15 +46,17 @@ pub struct Reloader {
     /// As the pipeline runs.
     config: Config,
     plugins: Arc<Plugins>,
-    request: ReloadRequest,
+    /// By which other processes ask, if any can see it.
+    request: Option<ReloadRequest>,
     stop: Arc<AtomicBool>,
     /// Those that the file named when it was last read.
     components: Vec<PathBuf>,
-    /// What the files said of what runs, and as they were loaded last, whatever became of it.
+    /// What the files said of what runs, if they did, and as they were loaded last, whatever became of it.
     running: Option<[u8; 32]>,
     seen: Option<[u8; 32]>,
-    /// The request that has no answer yet.
-    asked: Option<String>,
+    /// The request that is dealt with, and one that came meanwhile.
+    asked: Asked,
+    next: Option<Asked>,
 }
 
 /// Where a pipeline's components are.
@@ -153,7 +71,7 @@ impl Reloader {
         (file, overrides, config): (&Path, &Overrides, &Config),
         runtime: &Runtime,
         plugins: &Arc<Plugins>,
-        request: ReloadRequest,
+        request: Option<ReloadRequest>,
         stop: &Arc<AtomicBool>,
     ) -> Self {
         Self {
@@ -167,7 +85,8 @@ impl Reloader {
             stop: Arc::clone(stop),
             running: None,
             seen: None,
-            asked: None,
+            asked: Asked::by_files(),
+            next: None,
         }
     }
 
@@ -181,20 +100,28 @@ impl Reloader {
         self.running = self.contents();
         self.seen = self.running;
         while !self.stop.load(Ordering::Relaxed) {
-            std::thread::sleep(LOOK);
-            self.asked = self.request.take();
+            let asked = self.next.take().or_else(|| self.ask(LOOK));
             let marks = self.marks();
-            let watches = self.config.reload.watch;
-            let is_changed = watches && looked.has_changed(marks.clone());
-            if is_changed || self.asked.is_some() {
+            let is_changed = self.config.reload.watch && looked.has_changed(marks.clone());
+            let is_reload = asked
+                .as_ref()
+                .is_some_and(|asked| asked.action == Action::Reload);
+            if is_changed || is_reload {
                 looked = Looked::new(marks);
             }
-            if self.asked.is_some() {
-                self.reload("request");
-            } else if is_changed && self.contents() != self.seen {
-                self.reload("file");
+            match asked {
+                Some(asked) => self.act(asked),
+                None if is_changed && self.contents() != self.seen => self.act(Asked::by_files()),
+                None => {}
             }
         }
+        self.plugins.requests.close();
+    }
+
+    /// A request, if there is one or one comes over HTTP within this time.
+    fn ask(&self, within: Duration) -> Option<Asked> {
+        let http = self.plugins.requests.next(within);
+        http.or_else(|| self.request.as_ref().and_then(Asked::take))
     }
 
     /// What files look like from outside.
@@ -214,17 +141,34 @@ impl Reloader {
         Some(digest.finalize().into())
     }
 
-    fn reload(&mut self, by: &'static str) {
+    /// Does what is asked, and says what became of it.
+    fn act(&mut self, asked: Asked) {
+        let action = asked.action;
+        self.asked = asked;
+        let (version, verdict) = match action {
+            Action::Reload => self.reload(),
+            Action::Rollback => self.roll_back(),
+        };
+        let is_taken = verdict == Verdict::Taken;
+        self.settle(version, verdict);
+        // A rollback that came while a version was tried is for what ran before it, which runs on.
+        let is_rollback = |next: &mut Asked| !is_taken && next.action == Action::Rollback;
+        if let Some(rollback) = self.next.take_if(is_rollback) {
+            self.asked = rollback;
+            let current = Fingerprint::of(&self.plugins.current());
+            self.settle(Some(current), Verdict::Unchanged);
+        }
+    }
+
+    fn reload(&mut self) -> (Option<Fingerprint>, Verdict) {
         let (contents, named) = (self.contents(), self.components.clone());
-        let (revision, verdict) = if contents.is_some() && contents == self.running {
-            (Some(self.plugins.revision()), Verdict::Unchanged)
+        let (version, verdict) = if contents.is_some() && contents == self.running {
+            let current = Fingerprint::of(&self.plugins.current());
+            (Some(current), Verdict::Unchanged)
         } else {
             match self.load() {
                 Err(why) => (None, Verdict::Refused(why)),
-                Ok((config, steps)) => {
-                    let name = revision(&steps);
-                    (Some(name), self.try_out(config, steps))
-                }
+                Ok(version) => (Some(Fingerprint::of(&version.steps)), self.try_out(version)),
             }
         };
         if let Verdict::Taken | Verdict::Unchanged = verdict {
@@ -232,27 +176,10 @@ impl Reloader {
         }
         // Of other files it is not known what they said as they were loaded.
         self.seen = contents.filter(|_| self.components == named);
-        tell(by, revision.as_deref().unwrap_or("?"), &verdict);
-        self.answer(verdict.word(), verdict.why());
-        // Files that only were written again are nothing to remember.
-        if verdict != Verdict::Unchanged || by != "file" {
-            self.plugins.note(Reload {
-                at: wall_clock::now(),
-                revision,
-                by,
-                verdict,
-            });
-        }
+        (version, verdict)
     }
 
-    /// Tells whoever asked, if they haven't been told.
-    fn answer(&mut self, word: &str, why: Option<&str>) {
-        if let Some(name) = self.asked.take() {
-            self.request.answer(&name, word, why);
-        }
-    }
-
-    fn load(&mut self) -> Result<(Config, Arc<Vec<StepPlugin>>), String> {
+    fn load(&mut self) -> Result<Version, String> {
         let config = config::load(&self.file, &self.overrides);
         let config = config.map_err(|unsound| {
             let problems = load::all_problems(unsound, &self.runtime);
@@ -266,30 +193,50 @@ impl Reloader {
         }
         let steps = load::steps(&config, &self.runtime);
         let steps = steps.map_err(|problems| problems.to_string())?;
-        Ok((config, steps))
+        Ok(Version { config, steps })
     }
 
-    fn try_out(&mut self, config: Config, steps: Arc<Vec<StepPlugin>>) -> Verdict {
-        if revision(&steps) == self.plugins.revision() {
-            self.config = config;
+    fn try_out(&mut self, version: Version) -> Verdict {
+        let current = self.plugins.current();
+        if Fingerprint::of(&version.steps) == Fingerprint::of(&current) {
+            self.config = version.config;
             return Verdict::Unchanged;
         }
-        let most = config.reload.max_failures;
-        self.plugins.max_failures.store(most, Ordering::Relaxed);
-        let trials = Arc::clone(&self.plugins.trials);
-        let number = trials.begin(steps);
-        match self.outcome(number) {
+        match self.outcome(&version) {
             Outcome::Taken => {
-                self.config = config;
+                let config = std::mem::replace(&mut self.config, version.config);
+                let steps = current;
+                self.plugins.replaced(Version { config, steps });
                 Verdict::Taken
             }
             Outcome::Rejected(why) => Verdict::Rejected(why),
         }
     }
 
+    /// The files stay as they are, and as they were seen: only what changes in them from now on is loaded.
+    fn roll_back(&mut self) -> (Option<Fingerprint>, Verdict) {
+        let Some(version) = self.plugins.earlier() else {
+            return (None, Verdict::Refused(nothing_earlier()));
+        };
+        let fingerprint = Fingerprint::of(&version.steps);
+        let verdict = match self.outcome(&version) {
+            Outcome::Taken => {
+                self.plugins.went_back();
+                self.config = version.config;
+                self.running = None;
+                Verdict::Taken
+            }
+            Outcome::Rejected(why) => Verdict::Rejected(why),
+        };
+        (Some(fingerprint), verdict)
+    }
+
     /// Waits for what workers make of a version: for as long as none of them has records to try it with, unless something else comes.
-    fn outcome(&mut self, number: u64) -> Outcome {
+    fn outcome(&mut self, version: &Version) -> Outcome {
         let trials = Arc::clone(&self.plugins.trials);
+        let most = version.config.reload.max_failures;
+        self.plugins.max_failures.store(most, Ordering::Relaxed);
+        let number = trials.begin(Arc::clone(&version.steps));
         let (began, tried) = (Instant::now(), self.contents());
         let mut looked = Looked::new(self.marks());
         loop {
@@ -307,36 +254,83 @@ impl Reloader {
             } else if self.stop.load(Ordering::Relaxed) {
                 trials.reject(number, "the pipeline ends".into());
             } else if began.elapsed() > PENDING_AFTER {
-                self.answer("pending", None);
+                self.asked.tell(pending(version));
             }
-            let is_asked = self.asked.is_none() && self.request.is_there();
+            if let Some(why) = self.look_for_another(version) {
+                trials.reject(number, why.into());
+            }
             // Files may be written again as they were.
             let marks = self.marks();
-            let mut is_other = self.config.reload.watch && looked.has_changed(marks.clone());
-            if is_other {
+            if self.config.reload.watch && looked.has_changed(marks.clone()) {
                 looked = Looked::new(marks);
-                is_other = self.contents() != tried;
-            }
-            if is_asked || is_other {
-                trials.reject(number, "another version came before it was tried".into());
+                if self.contents() != tried {
+                    trials.reject(number, ANOTHER.into());
+                }
             }
         }
     }
+
+    /// Whether a request has come that ends the trial of this version, and why.
+    fn look_for_another(&mut self, version: &Version) -> Option<&'static str> {
+        if self.next.is_none() {
+            self.next = self.ask(Duration::ZERO);
+        }
+        let next = self.next.as_mut()?;
+        match (self.asked.action, next.action) {
+            // Asked for twice, it is one: who asked for it again may not have heard of the first.
+            (Action::Rollback, Action::Rollback) => {
+                next.tell(pending(version));
+                self.next = None;
+                None
+            }
+            (_, Action::Rollback) => Some("a rollback came before it was decided"),
+            (_, Action::Reload) => Some(ANOTHER),
+        }
+    }
+
+    /// Says and remembers what became of a version, and tells whoever asked for it.
+    fn settle(&mut self, version: Option<Fingerprint>, verdict: Verdict) {
+        let Asked { action, by, .. } = self.asked;
+        let revision = version.as_ref().map(|version| version.revision.clone());
+        tell(action, by, revision.as_deref().unwrap_or("?"), &verdict);
+        // Files that only were written again are nothing to remember.
+        if verdict != Verdict::Unchanged || by != By::File {
+            self.plugins.note(Reload {
+                at: wall_clock::now(),
+                action,
+                by,
+                version,
+                verdict: verdict.clone(),
+            });
+        }
+        self.asked.tell(Answer {
+            verdict: Some(verdict),
+            revision,
+        });
+    }
 }
 
-fn tell(by: &str, revision: &str, verdict: &Verdict) {
+fn pending(version: &Version) -> Answer {
+    Answer {
+        verdict: None,
+        revision: Some(Fingerprint::of(&version.steps).revision),
+    }
+}
+
+fn tell(action: Action, by: By, revision: &str, verdict: &Verdict) {
+    let (by, action) = (by.word(), action.word());
     match verdict {
-        Verdict::Taken => tracing::info!(revision, by, "plugins were reloaded"),
-        Verdict::Unchanged => tracing::debug!(revision, by, "nothing to reload"),
+        Verdict::Taken => tracing::info!(revision, by, "the {action} is taken: other plugins run"),
+        Verdict::Unchanged => tracing::debug!(revision, by, "the {action} changes nothing"),
         Verdict::Rejected(why) => tracing::error!(
             revision,
             by,
-            "the reload is rejected, and the old version runs on: {why}"
+            "the {action} is rejected, and the old version runs on: {why}"
         ),
         Verdict::Refused(why) => tracing::error!(
             revision,
             by,
-            "the reload is refused, and the old version runs on: {why}"
+            "the {action} is refused, and the old version runs on: {why}"
         ),
     }
 }

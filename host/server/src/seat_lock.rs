@@ -156,7 +156,7 @@ impl DrainRequest {
     }
 }
 
-/// The files by which an instance is asked to reload, and answers.
+/// The files by which an instance is asked to reload or roll back, and answers.
 #[derive(Clone, Debug)]
 pub struct ReloadRequest {
     asked: PathBuf,
@@ -172,21 +172,17 @@ impl ReloadRequest {
         }
     }
 
-    /// Asks. The answer to this request comes with this name.
-    pub fn make(&self, name: &str) -> std::io::Result<()> {
-        replace(&self.asked, name)
+    /// Asks for what the word says. The answer to this request comes with this name.
+    pub fn make(&self, name: &str, word: &str) -> std::io::Result<()> {
+        replace(&self.asked, &format!("{name}\n{word}"))
     }
 
-    /// Whether there is one.
-    pub fn is_there(&self) -> bool {
-        self.asked.exists()
-    }
-
-    /// The name of a request, once.
-    pub fn take(&self) -> Option<String> {
+    /// Name and word of a request, once.
+    pub fn take(&self) -> Option<(String, String)> {
         let asked = std::fs::read_to_string(&self.asked).ok()?;
         std::fs::remove_file(&self.asked).ok()?;
-        Some(asked)
+        let (name, word) = asked.split_once('\n')?;
+        Some((name.into(), word.into()))
     }
 
     /// Answers with a word, and why. Nobody waits for ever: a failure is the asker's time-out.
@@ -250,6 +246,26 @@ fn folder() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_taken_once_and_answered_by_its_name() {
+        let instance = std::process::id().to_string();
+        let lock = SeatLock::take(" reload request", &instance, "nowhere");
+        let request = ReloadRequest::of(" reload request", &instance, "nowhere");
+        assert_eq!(request.take(), None);
+        request.make("one", "rollback").expect("it can be written");
+        assert_eq!(request.take(), Some(("one".into(), "rollback".into())));
+        assert_eq!(request.take(), None);
+        request.answer("one", "refused", Some("it is\ntoo late"));
+        assert_eq!(request.answered("two"), None);
+        let answer = ("refused".into(), "it is\ntoo late".into());
+        assert_eq!(request.answered("one"), Some(answer));
+        request.clear();
+        assert_eq!(request.answered("one"), None);
+        drop(lock);
+        let file = folder().join(file_name(" reload request", &instance, "nowhere"));
+        std::fs::remove_file(file).expect("it is there");
+    }
 
     #[test]
     fn the_file_says_who_has_the_name() {

@@ -58,13 +58,28 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
 }
 
 pub fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
+    request_with(address, method, path, &[], body)
+}
+
+/// The same with headers of its own, names and values.
+pub fn request_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
+    let more = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+    let more: String = more.collect();
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\n\
-         connection: close\r\ncontent-length: {length}\r\n\r\n"
+         connection: close\r\ncontent-length: {length}\r\n{more}\r\n"
     );
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;

@@ -25,6 +25,7 @@ const LINES_MAX: usize = 100_000;
 /// Of them, how many are shown when something fails.
 const LINES_SHOWN: usize = 60;
 const LISTENING: &str = "listening on http://";
+const ADMIN: &str = "reloads and rollbacks: http://";
 const LISTENING_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -181,15 +182,25 @@ impl Millstream {
     /// Where it serves HTTP, as its log says: "listening on http://127.0.0.1:PORT".
     #[must_use]
     pub fn http_address(&self) -> SocketAddr {
-        let line = self.wait_line(LISTENING, LISTENING_WITHIN);
-        address(&line).unwrap_or_else(|| panic!("no address in {line:?}"))
+        self.address_behind(LISTENING)
+    }
+
+    /// Where it may be asked for reloads and rollbacks, as its log says.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.address_behind(ADMIN)
+    }
+
+    fn address_behind(&self, words: &str) -> SocketAddr {
+        let line = self.wait_line(words, LISTENING_WITHIN);
+        address(&line, words).unwrap_or_else(|| panic!("no address in {line:?}"))
     }
 
     /// The same as soon as it is known, without waiting for it.
     #[must_use]
     pub fn http_address_so_far(&self) -> Option<SocketAddr> {
         let (_, line) = self.log.locked().find(0, LISTENING)?;
-        address(&line)
+        address(&line, LISTENING)
     }
 
     #[must_use]
@@ -412,20 +423,22 @@ fn capture(stream: impl Read + Send + 'static, log: &Arc<Log>) -> JoinHandle<()>
     })
 }
 
-/// What follows "listening on http://", whatever the log's format puts behind it.
-fn address(line: &str) -> Option<SocketAddr> {
-    let rest = &line[line.find(LISTENING)? + LISTENING.len()..];
+/// What follows these words, whatever the log's format puts behind it.
+fn address(line: &str, words: &str) -> Option<SocketAddr> {
+    let rest = &line[line.find(words)? + words.len()..];
     let end = rest.find(|c: char| !c.is_ascii_hexdigit() && !matches!(c, '.' | ':' | '[' | ']'));
     rest[..end.unwrap_or(rest.len())].parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::address;
+    use super::{LISTENING, address};
 
     fn check(line: &str, expected: Option<&str>) {
         assert_eq!(
-            address(line).map(|address| address.to_string()).as_deref(),
+            address(line, LISTENING)
+                .map(|address| address.to_string())
+                .as_deref(),
             expected,
             "{line}"
         );

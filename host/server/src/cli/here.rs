@@ -1,4 +1,4 @@
-//! An instance of a pipeline that runs on this host, as `drain` and `reload` are told of it.
+//! An instance of a pipeline that runs on this host, as `drain`, `reload` and `rollback` are told of it.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 it failed while running, 2 the configuration or
 //! the command line is wrong, 70 a bug of ours.
 
+mod admin;
 mod dead_letters;
 mod drain;
 mod here;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 use crate::cluster::{Admin as _, Cluster as _};
 use crate::config::{self, Config, Overrides};
 use crate::load;
+use crate::reload::Action;
 use crate::seat_lock::DrainRequest;
 use crate::supervisor::{Control, Failure};
 use crate::telemetry::{self, LogFormat};
@@ -66,6 +68,9 @@ enum Command {
     Drain(here::Named),
     /// Have a pipeline that runs on this host look at its files now, and take new plugins, configurations and limits over if they prove good.
     Reload(here::Named),
+    /// Have a pipeline that runs on this host go back to the plugins, configurations and limits that ran before the last reload that was
+    /// taken, if they prove good.
+    Rollback(here::Named),
     /// Show what the steps of a pipeline have set aside.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -101,7 +106,8 @@ pub fn main() -> ExitCode {
         }
         Command::Status(arguments) => finish(status::main(&arguments)),
         Command::Drain(named) => finish(drain::main(named)),
-        Command::Reload(named) => finish(reload::main(named)),
+        Command::Reload(named) => finish(reload::main(named, Action::Reload)),
+        Command::Rollback(named) => finish(reload::main(named, Action::Rollback)),
         Command::DeadLetters(command) => finish(dead_letters::main(command)),
         Command::Reset(arguments) => finish(reset::main(arguments)),
         Command::State(command) => finish(state::main(command)),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::admin::Admin;
 use super::state::Kept;
 use super::{
     duration, host_and_port, host_name, instance_name, read, runtime, start_ticker, watch_signals,
@@ -66,6 +67,8 @@ pub struct Arguments {
     #[arg(long, requires = "feeds")]
     until_end: bool,
     #[command(flatten)]
+    admin: Admin,
+    #[command(flatten)]
     kept: Kept,
 }
 
@@ -114,20 +117,33 @@ impl Loaded {
         let bootstrap = self.clients.bootstrap();
         let says = (self.file.as_path(), &self.overrides, config);
         let request = ReloadRequest::of(self.name(), &options.instance, bootstrap);
-        let reloader = Reloader::new(says, runtime, &self.plugins, request, &control.stop);
-        reloader.start().map_err(|source| Failure::System {
-            what: "a thread".into(),
-            source,
-        })?;
-        supervisor::run(
+        start_reloader(says, runtime, &self.plugins, Some(request), control)?;
+        let ran = supervisor::run(
             config,
             &self.plugins,
             &self.clients,
             options,
             control,
             hosted,
-        )
+        );
+        // Where it has failed, nobody asked it to end: the files are looked at no longer.
+        control.stop.store(true, Ordering::Relaxed);
+        ran
     }
+}
+
+fn start_reloader(
+    says: (&Path, &Overrides, &Config),
+    runtime: &Runtime,
+    plugins: &Arc<Plugins>,
+    request: Option<ReloadRequest>,
+    control: &Control,
+) -> Result<(), Failure> {
+    let reloader = Reloader::new(says, runtime, plugins, request, &control.stop);
+    reloader.start().map_err(|source| Failure::System {
+        what: "a thread".into(),
+        source,
+    })
 }
 
 /// All files, or all that is wrong with any.
@@ -198,6 +214,7 @@ fn serve(
     names: impl Iterator<Item = String>,
 ) -> Result<Hosted, Failure> {
     let http = arguments.http;
+    let admin = arguments.admin.open()?;
     let (server, listener) = Server::bind(http).map_err(|source| Failure::System {
         what: format!("HTTP can't listen on {http}"),
         source,
@@ -215,6 +232,9 @@ fn serve(
         source,
     })?;
     tracing::info!("listening on http://{}", server.address);
+    if let Some(admin) = admin {
+        admin.serve(&hosted)?;
+    }
     Ok(hosted)
 }
 
@@ -304,6 +324,8 @@ fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
     };
     let keeper = Keeper::start(Arc::clone(cluster.shared()), &pipeline.name).map_err(thread)?;
     let stop = &control.stop;
+    let says = (file.as_path(), &overrides, &config);
+    start_reloader(says, &runtime, &plugins, None, &control)?;
     watch_signals(vec![control.clone()])?;
     let names = std::iter::once(pipeline.name.clone());
     let hosted = serve(arguments, &options.instance, names)?;

@@ -284,8 +284,10 @@ impl cluster::Member for Member {
     }
 
     fn look_after_seat(&self) -> bool {
-        // What the heartbeat says is heard at the next poll.
-        let _ = self.heartbeat();
+        // What the group wants is heard at the next poll, which would else find that it has just been asked.
+        if self.heartbeat().is_err() {
+            self.heartbeat_due.set(Instant::now());
+        }
         false
     }
 

@@ -15,9 +15,8 @@ use rdkafka_sys::RDKafkaErrorCode as Code;
 
 use super::client::{Clients, SESSION};
 use super::loss::Loss;
-use super::native::{
-    ErrorRef, GroupMetadata, NativeConsumer, Noted, Polled, RecordRef, TopicHandle, list,
-};
+use super::membership::GroupMetadata;
+use super::native::{ErrorRef, NativeConsumer, Noted, Polled, RecordRef, TopicHandle, list};
 use super::seat;
 use crate::cluster::{Cluster as _, Committed, ConsumeError, Consumed, Member, Rebalance};
 use crate::threads;

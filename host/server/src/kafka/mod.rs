@@ -14,6 +14,8 @@ mod group;
 mod identity;
 mod loss;
 #[expect(unsafe_code, reason = "calls a C library")]
+mod membership;
+#[expect(unsafe_code, reason = "calls a C library")]
 mod metadata;
 #[expect(unsafe_code, reason = "calls a C library")]
 mod native;

@@ -18,6 +18,7 @@ use rdkafka_sys::{self as sys, RDKafkaErrorCode as Code};
 
 use super::callbacks::{millis, on_error, on_log};
 use super::client::REQUEST_MAX;
+use super::membership::GroupMetadata;
 use super::verdict::TransactionError;
 use crate::cluster::Consumable;
 
@@ -454,22 +455,10 @@ impl NativeConsumer {
         check(code).ok().map(|()| high).filter(|&high| high >= 0)
     }
 
-    /// Who we are in the group, right now. None where we are no member: the broker checks nothing at all for a negative generation,
-    /// and takes an empty member id (after a session that timed out here) for somebody who was fenced.
+    /// Who we are in the group, right now; none where we are no member.
     pub fn group_metadata(&self) -> Option<GroupMetadata> {
-        // SAFETY: the client is alive; the object is ours to destroy.
-        let metadata = GroupMetadata(unsafe { sys::rd_kafka_consumer_group_metadata(self.native) });
-        if metadata.0.is_null() {
-            return None;
-        }
-        // SAFETY: the object is alive, and its member id is a C string that lives as long.
-        let (generation, member) = unsafe {
-            (
-                sys::rd_kafka_consumer_group_metadata_generation_id(metadata.0),
-                CStr::from_ptr(sys::rd_kafka_consumer_group_metadata_member_id(metadata.0)),
-            )
-        };
-        (generation >= 0 && !member.is_empty()).then_some(metadata)
+        // SAFETY: the client is alive.
+        unsafe { GroupMetadata::of_member(self.native) }
     }
 }
 
@@ -490,31 +479,6 @@ impl Drop for NativeConsumer {
 
 // SAFETY: a librdkafka client may be used from any thread, and `&mut self` or ownership goes along with it.
 unsafe impl Send for NativeConsumer {}
-
-/// The group's generation and our name in it.
-#[derive(Debug)]
-pub struct GroupMetadata(*mut sys::rd_kafka_consumer_group_metadata_t);
-
-impl GroupMetadata {
-    /// Of a group that nobody is a member of: only who commits offsets to it uses it.
-    pub fn of(group: &CStr) -> Self {
-        // SAFETY: the name is copied; the object is ours to destroy.
-        Self(unsafe { sys::rd_kafka_consumer_group_metadata_new(group.as_ptr()) })
-    }
-
-    pub(super) fn as_ptr(&self) -> *const sys::rd_kafka_consumer_group_metadata_t {
-        self.0
-    }
-}
-
-impl Drop for GroupMetadata {
-    fn drop(&mut self) {
-        if !self.0.is_null() {
-            // SAFETY: it is ours and alive.
-            unsafe { sys::rd_kafka_consumer_group_metadata_destroy(self.0) };
-        }
-    }
-}
 
 /// A list for one of the calls above.
 pub fn list<'a>(

@@ -11,7 +11,8 @@ use millstream_engine::record::Columns;
 
 use super::client::{Clients, PROPAGATION_MAX};
 use super::consumer::Commit;
-use super::native::{GroupMetadata, NativeConsumer, list};
+use super::membership::GroupMetadata;
+use super::native::{NativeConsumer, list};
 use super::producer::Producer;
 use super::stretch::Kept;
 use crate::cluster::{AdminError, InitError, Producer as _};

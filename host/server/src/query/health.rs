@@ -8,7 +8,7 @@ use millstream_engine::pipeline::{MapId, Pipeline, Target};
 use millstream_engine::state::restore::Phase as MapPhase;
 use serde_json::{Value, json};
 
-use super::{Hosted, Refusal, Served, Standing, path};
+use super::{Hosted, Refusal, Served, Standing, path, plugins};
 use crate::status::{Phase, WorkerStatus};
 
 /// `GET /livez`: the process runs.
@@ -175,18 +175,11 @@ fn of_running(served: &Served) -> Value {
         let digest = step.plugin.digest();
         json!({ "name": step.name, "plugin": step.description, "digest": digest })
     });
-    let reloads = served.plugins.history().into_iter().map(|reload| {
-        json!({
-            "at": reload.at,
-            "revision": reload.revision,
-            "by": reload.by,
-            "verdict": reload.verdict.word(),
-            "why": reload.verdict.why(),
-        })
-    });
+    let history = served.plugins.history();
+    let reloads: Vec<Value> = history.iter().map(plugins::of_reload).collect();
     json!({
         "revision": served.plugins.revision(),
-        "reloads": reloads.collect::<Vec<_>>(),
+        "reloads": reloads,
         "steps": steps.collect::<Vec<_>>(),
         "workers": workers.collect::<Vec<_>>(),
         "maps": maps.collect::<Vec<_>>(),

@@ -1,9 +1,11 @@
-//! HTTP: what the process is doing, and what its maps hold. It reads committed contents and worker's reports, and changes nothing.
+//! HTTP: what the process is doing, and what its maps hold. It reads committed contents and worker's reports, and changes nothing; what
+//! does is apart, in `admin`.
 //!
 //! What other instances hold is asked of them.
 //!
 //! Invariant: a key is reported absent only by the process that holds its partition, fully restored.
 
+mod admin;
 mod connection;
 mod cursor;
 mod entry;
@@ -17,6 +19,7 @@ mod metrics;
 mod parameters;
 mod path;
 mod peers;
+mod plugins;
 mod routing;
 #[cfg_attr(
     target_os = "linux",
@@ -26,6 +29,7 @@ mod routing;
     )
 )]
 mod short_slice;
+mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,15 +37,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use millstream_engine::pipeline::Pipeline;
 use serde_json::json;
 
+pub use self::admin::serve as serve_admin;
 use self::connection::Connections;
 pub use self::hosted::{Hosted, Standing};
 pub use self::routing::{AskGroup, Routing};
+pub use self::token::Token;
 use crate::directory::Directory;
 use crate::map_memory::MapMemory;
 use crate::reload::Plugins;
@@ -97,11 +105,14 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(json!({ "error": self.error }))).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(
-                "retry-after",
-                "1".parse().expect("a digit is a header value"),
-            );
+        let header = match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "1")),
+            StatusCode::UNAUTHORIZED => Some((WWW_AUTHENTICATE, "Bearer")),
+            _ => None,
+        };
+        if let Some((name, value)) = header {
+            let headers = response.headers_mut();
+            headers.insert(name, HeaderValue::from_static(value));
         }
         response
     }
@@ -162,10 +173,14 @@ async fn signed(State(instance): State<HeaderValue>, mut response: Response) -> 
     response
 }
 
-fn router(hosted: Hosted) -> Router {
+/// The instance, as answers name it.
+fn signature(hosted: &Hosted) -> HeaderValue {
     let instance = HeaderValue::from_str(hosted.instance());
-    let instance = instance.expect("an instance's name is letters, digits and signs of ASCII");
-    let sign = axum::middleware::map_response_with_state(instance, signed);
+    instance.expect("an instance's name is letters, digits and signs of ASCII")
+}
+
+fn router(hosted: Hosted) -> Router {
+    let sign = map_response_with_state(signature(&hosted), signed);
     Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
@@ -174,6 +189,11 @@ fn router(hosted: Hosted) -> Router {
         .route("/metrics", get(metrics::get))
         .route("/v1/pipelines", get(maps::pipelines))
         .route("/v1/pipelines/{pipeline}/readyz", get(health::one_ready))
+        .route("/v1/pipelines/{pipeline}/plugins", get(plugins::plugins))
+        .route(
+            "/v1/pipelines/{pipeline}/plugins/{plugin}",
+            get(plugins::plugin),
+        )
         .route("/v1/pipelines/{pipeline}/maps", get(maps::maps))
         .route(
             "/v1/pipelines/{pipeline}/maps/{map}/entries",

@@ -24,7 +24,8 @@ pub fn decoded(text: &str) -> Result<Vec<u8>, Refusal> {
     Ok(percent_decode_str(text).collect())
 }
 
-/// The parts of a path behind `/v1/pipelines/`, still encoded: a pipeline, `maps`, a map, `entries`, and the rest as it is.
+/// The parts of a path behind `/v1/pipelines/`, still encoded: a pipeline, `maps`, a map, `entries`, and the rest as it is; or a pipeline,
+/// `plugins`, a plugin.
 pub fn parts(path: &str) -> [&str; 5] {
     let mut parts = path.splitn(8, '/').skip(3);
     std::array::from_fn(|_| parts.next().unwrap_or_default())
@@ -45,7 +46,8 @@ pub fn map(served: &Served, map: &str) -> Result<MapId, Refusal> {
     found.map(MapId).ok_or_else(|| unknown("map", &name))
 }
 
-fn unknown(what: &str, name: &[u8]) -> Refusal {
+/// Nothing of the kind has this name.
+pub fn unknown(what: &str, name: &[u8]) -> Refusal {
     let name = String::from_utf8_lossy(name);
     Refusal::new(
         StatusCode::NOT_FOUND,
