@@ -164,6 +164,12 @@ fn check_outcome(answer: &Answer, status: u16, verdict: &str) -> Value {
     body
 }
 
+/// Path, lines of the head and body of a request; the status, and words of the answer.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [u8], u16, &'a str);
+
+const OTHER: &str = "/v1/pipelines/other/reload";
+const OTHER_PLUGIN: &str = "/v1/pipelines/admin/plugins/other/reload";
+
 #[test]
 fn nobody_is_let_in_without_the_token() {
     let mut stage = Stage::start("admin-in", &pipeline(1000, UNWATCHED));
@@ -175,43 +181,20 @@ fn nobody_is_let_in_without_the_token() {
     let large = vec![b' '; 4097];
     let larger = vec![b' '; 5 << 20];
     let none: &[u8] = b"";
-    let cases: [(&str, &[&str], &[u8], u16, &str); 12] = [
+    let (foreign, nobody) = ("origin: http://example.org", "origin: null");
+    let cases: [Case<'_>; 12] = [
         (RELOAD, &[], none, 401, "needs the admin token"),
         (RELOAD, &[&bad], none, 401, "is not the admin token"),
         (RELOAD, &[&good, &bad], none, 401, "once"),
         ("/nowhere", &[], none, 401, "needs the admin token"),
         ("/nowhere", &[&good], none, 404, "nothing at this path"),
-        (
-            RELOAD,
-            &["origin: http://example.org", &good],
-            none,
-            403,
-            "another origin",
-        ),
-        (
-            RELOAD,
-            &["origin: null", &good],
-            none,
-            403,
-            "another origin",
-        ),
+        (RELOAD, &[foreign, &good], none, 403, "another origin"),
+        (RELOAD, &[nobody, &good], none, 403, "another origin"),
         (RELOAD, &[&own, &good], &small, 200, "unchanged"),
         (ROLLBACK, &[&good], &large, 413, "4096 bytes are allowed"),
         (ROLLBACK, &[&good], &larger, 413, "4096 bytes are allowed"),
-        (
-            "/v1/pipelines/other/reload",
-            &[&good],
-            none,
-            404,
-            "no pipeline is named",
-        ),
-        (
-            "/v1/pipelines/admin/plugins/other/reload",
-            &[&good],
-            none,
-            404,
-            "no plugin is named \\\"other\\\"",
-        ),
+        (OTHER, &[&good], none, 404, "no pipeline is named"),
+        (OTHER_PLUGIN, &[&good], none, 404, "no plugin is named"),
     ];
     for (path, lines, body, status, words) in cases {
         let answer = stage.post_with(path, lines, body);
@@ -227,8 +210,15 @@ fn nobody_is_let_in_without_the_token() {
     let headers = [("authorization", &*format!("Bearer {TOKEN}"))];
     let answer = http::request_with(stage.admin, "GET", RELOAD, &headers, b"");
     assert_eq!(answer.expect("it answers").status, 405);
+    check_what_only_reads(&stage, &document);
+    assert!(stage.life.terminate(WITHIN).success());
+    let said = stage.life.lines().join("\n");
+    assert!(!said.contains(TOKEN), "the token is in the log:\n{said}");
+    assert!(said.contains("a request to --admin is refused"), "{said}");
+}
 
-    // What only reads is elsewhere, and changes nothing there.
+/// It is elsewhere, and changes nothing there.
+fn check_what_only_reads(stage: &Stage, document: &Document) {
     let answer = stage.life.request("POST", RELOAD, b"");
     assert_eq!(answer.status, 404, "{answer:?}");
     let history = stage.plugins()["history"].clone();
@@ -239,10 +229,6 @@ fn nobody_is_let_in_without_the_token() {
     }
     let missing = stage.life.get("/v1/pipelines/admin/plugins/other");
     assert_eq!(missing.status, 404);
-    assert!(stage.life.terminate(WITHIN).success());
-    let said = stage.life.lines().join("\n");
-    assert!(!said.contains(TOKEN), "the token is in the log:\n{said}");
-    assert!(said.contains("a request to --admin is refused"), "{said}");
 }
 
 /// Writes a byte now and then until the other side has closed, and returns what it said and how long that took.

@@ -6,12 +6,14 @@
 //! Invariants: partitions are given up only when no transaction is open; a transaction is opened only for work; what a commit
 //! covers is what [`Worker::offsets_to_commit`] said last.
 
+mod event;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::commit::ledger::Ledger;
-use crate::commit::machine::{self, Action, Reason, Resolution, State};
+use crate::commit::machine::{self, Action, Resolution, State};
 use crate::commit::token::Token;
 use crate::commit::verdict::Verdict;
 use crate::pipeline::{Guarantee, Pipeline, TopicId};
@@ -23,6 +25,8 @@ use crate::task::failure::{Kind, Stopped};
 use crate::task::input::{BATCH_RECORDS_MAX, Input};
 use crate::task::run::{self, Broken, Origin, Output, Ran, SinkLimits, Surroundings};
 use crate::task::{Task, TaskId, TopicPartition};
+
+pub use event::{CommittedOffset, Effect, End, Event};
 
 /// What a worker is told once.
 #[derive(Clone, Debug)]
@@ -40,64 +44,6 @@ pub struct Setup {
     pub ledger: Ledger,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Time went by. `now` counts from any fixed point and never goes back.
-    Tick { now: Duration },
-    /// Close the epoch, if one is open.
-    Close,
-    /// There is something to run and no transaction open.
-    Work { now: Duration },
-    /// The group gave us these partitions; we had none.
-    Assigned(Vec<TopicPartition>),
-    /// Answers [`Effect::ReadOffsets`].
-    Offsets(Vec<CommittedOffset>),
-    /// The group asks all partitions back; until [`Effect::Unassign`] they are ours.
-    Revoked,
-    /// All partitions are somebody else's already.
-    Lost,
-    /// The open epoch can't be committed.
-    Broken(String),
-    /// Answers [`Effect::Commit`], and [`Effect::Replace`] where that failed for good.
-    Verdict(Verdict),
-    /// Answers [`Effect::Replace`].
-    Replaced,
-    /// All tables that steps read have reached the end that they had when the partitions were assigned.
-    TablesLive,
-    /// One of them hasn't any more: it is folded anew.
-    TablesRestoring,
-    /// Commit what is open, then end.
-    Stop,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    Begin,
-    /// Produce [`Worker::changes`], then commit them with [`Worker::offsets_to_commit`]. Answered by a verdict.
-    Commit,
-    /// [`Worker::changes`] took effect: those of steps' state belong into the committed contents now. Only where steps have state.
-    Merge,
-    /// Drop the producer, initialise another of the same transactional.id. Answered by `Replaced`.
-    Replace,
-    /// Wait for stable committed offsets. Answered by `Offsets`.
-    ReadOffsets(Vec<TopicPartition>),
-    /// Consume these from these offsets on.
-    Assign(Vec<(TopicPartition, i64)>),
-    Unassign,
-    /// Consume nothing of these for now.
-    Pause(Vec<TopicPartition>),
-    /// Go back to these offsets, and consume where consumption was paused.
-    Seek(Vec<(TopicPartition, i64)>),
-    End(End),
-}
-
-/// Why the loop ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    Stopped,
-    Failed(Reason),
-}
-
 /// Whether records are run, as far as it is for the tables that steps read to say.
 ///
 /// ```text
@@ -108,14 +54,6 @@ enum Gate {
     Open,
     /// Nothing is queued: what comes all the same is left out, and consumed again when the gate opens.
     Shut,
-}
-
-/// A stable committed offset; where the group has none, the one to begin at, with empty metadata.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommittedOffset {
-    pub partition: TopicPartition,
-    pub offset: i64,
-    pub metadata: String,
 }
 
 /// A place in the worker's inputs, valid until the next effect that assigns or unassigns.
