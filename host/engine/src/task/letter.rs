@@ -19,6 +19,11 @@ pub const KIND: &str = "millstream-kind";
 pub const REASON: &str = "millstream-reason";
 pub const ALL: [&str; 7] = [TOPIC, PARTITION, OFFSET, STEP, PLUGIN, KIND, REASON];
 
+/// Whether a header is one that a letter has more than its record.
+pub fn is_ours(name: &[u8]) -> bool {
+    ALL.iter().any(|ours| ours.as_bytes() == name)
+}
+
 /// Whose letters they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'a> {
@@ -35,7 +40,7 @@ pub fn output(sender: Sender<'_>, columns: &Columns, failed: &[Failed]) -> Outpu
     for (letter, failed) in failed.iter().enumerate() {
         let record = failed.index as usize;
         for (name, value) in columns.headers.of(record).iter() {
-            if !ALL.iter().any(|ours| ours.as_bytes() == name) {
+            if !is_ours(name) {
                 headers.push(letter, name, value);
             }
         }

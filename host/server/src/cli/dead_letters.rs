@@ -212,9 +212,7 @@ impl Letters {
         }
         Ok(())
     }
-}
 
-impl Letters {
     fn letter(&self, stretch: &mut Stretch, place: &Place) -> Result<Kept, Failure> {
         let Place {
             topic,
@@ -310,7 +308,7 @@ fn whole(letter: &Kept) -> String {
         shown += &format!("  {what:<10} {told}\n");
     }
     let own = letter.headers.iter();
-    let own = own.filter(|(name, _)| !letter::ALL.iter().any(|ours| ours.as_bytes() == name));
+    let own = own.filter(|(name, _)| !letter::is_ours(name));
     for (name, value) in own {
         let name = String::from_utf8_lossy(name);
         shown += &format!("  {:<10} {name}: {}\n", "header", text(value));

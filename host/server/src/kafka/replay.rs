@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use millstream_engine::commit::verdict::Verdict;
 use millstream_engine::pipeline::Guarantee;
 use millstream_engine::record::Columns;
+use millstream_engine::task::letter::is_ours;
 
 use super::client::{Clients, PROPAGATION_MAX};
 use super::consumer::Commit;
@@ -122,9 +123,9 @@ impl Replay {
 }
 
 /// A letter as it came to the step, without what was added to it.
-pub fn original(letter: &Kept, is_added: impl Fn(&[u8]) -> bool) -> Columns {
+pub fn original(letter: &Kept) -> Columns {
     let headers = letter.headers.iter();
-    let own = headers.filter(|(name, _)| !is_added(name));
+    let own = headers.filter(|(name, _)| !is_ours(name));
     let own = own.map(|(name, value)| (name.as_slice(), value.as_deref()));
     let mut columns = Columns::default();
     let (key, value) = (letter.key.as_deref(), letter.value.as_deref());

@@ -167,8 +167,7 @@ impl Way<'_> {
     /// A letter's record, and the partition that it was in.
     fn back(&self, letter: &Kept) -> Option<(u32, Columns)> {
         let partition: u32 = told(letter, letter::PARTITION).parse().ok()?;
-        let is_added = |name: &[u8]| letter::ALL.iter().any(|ours| ours.as_bytes() == name);
-        (partition < self.facts.partitions).then(|| (partition, original(letter, is_added)))
+        (partition < self.facts.partitions).then(|| (partition, original(letter)))
     }
 }
 
