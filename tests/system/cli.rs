@@ -423,6 +423,20 @@ fn one_instance_name_runs_once() {
     assert!(said.contains(&words), "{said}");
     let address = first.http_address();
     assert_eq!(first.get("/readyz").status, 200, "the first one goes on");
+    // One that stands still for less than its session is there all the same.
+    first.process().freeze();
+    let mut second = Millstream::spawn_with(&folder.join("beside.log"), |command| {
+        command
+            .args(arguments)
+            .env("XDG_RUNTIME_DIR", folder.join("locks"));
+    });
+    let silent =
+        format!("answers at {address}, where nothing is said: waiting for the end of its session");
+    second.wait_line(&silent, READY);
+    first.process().thaw();
+    second.wait_line(&words, READY);
+    assert_eq!(second.wait_exit(READY).code(), Some(1));
+    assert_eq!(first.get("/readyz").status, 200, "the first one goes on");
     assert!(first.terminate(READY).success());
     // Nobody answers there any more.
     let mut second = Millstream::spawn(&folder.join("second.log"), &arguments);

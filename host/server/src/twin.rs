@@ -1,7 +1,8 @@
 //! A process of the same pipeline and name on another host, which the seat's lock doesn't reach.
 //!
-//! Looked for before anything is fenced: who was there first goes on, and the second one ends. One that doesn't answer is taken for dead; one
-//! that can't be asked, since it answers on its host alone, is dead if the group gives its seats up.
+//! Looked for before anything is fenced: who was there first goes on, and the second one ends. One that can't be reached is taken for dead.
+//! One that is reached and says nothing (it may stand still), or can't be asked, since it answers on its host alone, is dead if the group
+//! gives its seats up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -35,27 +36,27 @@ pub fn find<C: Cluster>(
         members.retain(|member| instance_of(&member.seat, pipeline) == Some(instance));
         members.sort_unstable_by(|one, other| one.address.cmp(&other.address));
         members.dedup_by(|one, other| (&one.address, &one.scope) == (&other.address, &other.scope));
-        let mut elsewhere = None;
+        let mut untold = None;
         for member in &members {
             match standing(member, own, scope::own()) {
                 Standing::Gone => {}
-                Standing::At(address) if is(address, pipeline, instance) => {
-                    return Ok(Some(address.to_owned()));
-                }
-                Standing::At(_) => {}
-                Standing::Elsewhere(address) => elsewhere = Some(address),
+                Standing::At(address) => match who_answers(address, pipeline, instance) {
+                    Answer::Twin => return Ok(Some(address.to_owned())),
+                    Answer::Another => {}
+                    Answer::Silence => untold = Some(format!("{address}, where nothing is said")),
+                },
+                Standing::Elsewhere(address) => untold = Some(format!("{address} of another host")),
             }
         }
-        let Some(address) = elsewhere.filter(|_| !stop.load(Ordering::Relaxed)) else {
+        let Some(address) = untold.filter(|_| !stop.load(Ordering::Relaxed)) else {
             return Ok(None);
         };
         if began.elapsed() > cluster.session() + SESSION_MORE {
-            return Ok(Some(format!("{address} of another host")));
+            return Ok(Some(address));
         }
         if std::mem::take(&mut unsaid) {
             tracing::info!(
-                "the group has an instance \"{instance}\" that answers at {address} of another host, and can't be asked from here: waiting \
-                 for the end of its session, should it be dead"
+                "the group has an instance \"{instance}\" that answers at {address}: waiting for the end of its session, should it be dead"
             );
         }
         std::thread::sleep(PAUSE);
@@ -87,10 +88,30 @@ fn standing<'a>(member: &'a GroupMember, own: &str, scope: Option<&str>) -> Stan
     }
 }
 
-/// Whether a process of this pipeline and name answers there.
-fn is(address: &str, pipeline: &str, instance: &str) -> bool {
-    let answer = ask(&format!("http://{address}/v1/status"), ANSWER_MAX);
-    let status: Value = serde_json::from_str(&answer.unwrap_or_default()).unwrap_or_default();
+/// Who is at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// A process of this pipeline and name.
+    Twin,
+    /// Somebody else, or nobody.
+    Another,
+    /// Somebody who says nothing.
+    Silence,
+}
+
+fn who_answers(address: &str, pipeline: &str, instance: &str) -> Answer {
+    match ask(&format!("http://{address}/v1/status"), ANSWER_MAX) {
+        Ok(status) if is_of(&status, pipeline, instance) => Answer::Twin,
+        Err(ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect)) => {
+            Answer::Another
+        }
+        Err(ureq::Error::Timeout(_)) => Answer::Silence,
+        _ => Answer::Another,
+    }
+}
+
+fn is_of(status: &str, pipeline: &str, instance: &str) -> bool {
+    let status: Value = serde_json::from_str(status).unwrap_or_default();
     let pipelines = status["pipelines"].as_array();
     let mut pipelines = pipelines.map_or(&[][..], Vec::as_slice).iter();
     let lives = |told: &Value| told["name"] == pipeline && told["state"] != "ended";
@@ -101,6 +122,7 @@ fn is(address: &str, pipeline: &str, instance: &str) -> bool {
 pub fn ask(url: &str, timeout: Duration) -> Result<String, ureq::Error> {
     let agent = ureq::Agent::config_builder()
         .timeout_global(Some(timeout))
+        .timeout_connect(Some(timeout / 2))
         .build()
         .new_agent();
     agent.get(url).call()?.body_mut().read_to_string()
