@@ -2,7 +2,7 @@
 //!
 //! `state get KEY` gets what is under that key, or `nothing`; `state put KEY VALUE` and `state remove KEY` pass unchanged; `state
 //! count KEY` adds one, and gets the sum; `state put-large KEY BYTES` puts a value of so many bytes; `state fail KEY VALUE` puts,
-//! and then fails as a record. These go by the SDK, which writes them when all records of the batch are done.
+//! and then fails as a record; `state move KEY` takes what is there into the other map. These go by the SDK, which writes them when all records of the batch are done.
 //!
 //! `state trap-after-put KEY VALUE` and `state fail-after-put KEY VALUE` have put before the call traps, or fails as a whole; `state
 //! put-null-key` puts a null key. These come before all records of the batch.
@@ -14,13 +14,15 @@ use millstream_plugin::{Outputs, Result, State, state};
 pub struct Keeping {
     name: String,
     state: State,
+    other: Option<State>,
 }
 
 impl Keeping {
-    pub fn new(name: &str) -> Self {
+    pub fn new(name: &str, other: Option<&str>) -> Self {
         Self {
             name: name.to_owned(),
             state: state(name),
+            other: other.map(state),
         }
     }
 
@@ -43,6 +45,12 @@ impl Keeping {
             ["put", key, value] => self.state.put(key, value)?,
             ["put-large", key, bytes] => self.state.put(key, vec![b'x'; bytes.parse()?])?,
             ["remove", key] => self.state.remove(key)?,
+            ["move", key] => {
+                let found = self.state.get(key)?.ok_or("there is nothing")?;
+                let other = self.other.as_ref().ok_or("there is no other map")?;
+                other.put(key, found)?;
+                self.state.remove(key)?;
+            }
             ["fail", key, value] => {
                 self.state.put(key, value)?;
                 return Err("asked to fail".into());

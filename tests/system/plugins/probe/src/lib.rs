@@ -33,18 +33,25 @@ struct Records {
 struct Config {
     /// Asked for as a lookup.
     lookup: Option<String>,
-    /// Asked for as state.
+    /// Asked for as state, and one more map of it.
     state: Option<String>,
+    other: Option<String>,
     /// Trap in the configuration itself.
     #[serde(default)]
     trap: bool,
 }
 
+impl Config {
+    fn keeping(&self) -> Option<Keeping> {
+        let state = self.state.as_deref()?;
+        Some(Keeping::new(state, self.other.as_deref()))
+    }
+}
+
 impl BatchTransform for Probe {
     fn configure(config: &str) -> Result<(Self, Needs)> {
         let (records, needs) = PerRecord::configure(config)?;
-        let state = config::parse::<Config>(config)?.state;
-        let keeping = state.as_deref().map(Keeping::new);
+        let keeping = config::parse::<Config>(config)?.keeping();
         Ok((Self { keeping, records }, needs))
     }
 
@@ -65,7 +72,7 @@ impl Transform for Records {
         assert!(!config.trap, "asked to trap");
         Ok(Self {
             lookup: config.lookup.as_deref().map(lookup),
-            keeping: config.state.as_deref().map(Keeping::new),
+            keeping: config.keeping(),
         })
     }
 
