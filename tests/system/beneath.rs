@@ -15,6 +15,18 @@ fn pipeline(name: &str) -> String {
     states::pipeline(name, "fail")
 }
 
+/// Its input through a keyed stream, and nothing else.
+fn streamed(name: &str) -> String {
+    format!(
+        r#"
+name = "{name}"
+sources.in.topics = ["{name}-in"]
+streams.keyed.inputs = ["in"]
+sinks.out = {{ inputs = ["keyed"], topic = "{name}-out" }}
+"#
+    )
+}
+
 fn topics(name: &str, partitions: u32) -> (String, String) {
     states::topics(name, partitions);
     (format!("{name}-in"), format!("{name}-out"))
@@ -68,8 +80,130 @@ fn a_changelog_that_is_made_anew_beneath_a_running_pipeline_ends_it() {
     shared_kafka().topic(changelog, 1, &["cleanup.policy=compact"]);
     let words = "topic swapped.sums.changelog was deleted, or made anew, since";
     refused(&mut life, words);
+    let repair =
+        "`millstream reset` lets the pipeline begin anew; under another name the map begins empty";
+    life.wait_line(repair, WITHIN);
     let mut life = start(&folder, &pipeline(name));
     refused(&mut life, words);
+}
+
+/// Who was there before, and held nothing, takes over: neither what it knows of itself nor a copy that it kept makes the new one the old.
+#[test]
+fn a_changelog_that_is_made_anew_is_taken_over_by_nobody() {
+    takes_over_nothing("swapped-idle", 0);
+    takes_over_nothing("swapped-standby", 1);
+}
+
+fn takes_over_nothing(name: &str, standby: u32) {
+    let folder = Folder::new("beneath");
+    let (input, output) = topics(name, 1);
+    let mut owner = run(&folder, &format!("standby = {standby}\n{}", pipeline(name)));
+    write_values(&folder, &input, &["state count a"; 3]);
+    wait_records(&mut owner, 3);
+    let mut idle = start_second(&folder);
+    idle.wait_ready(WITHIN);
+    if standby > 0 {
+        idle.wait_line("standby copies of partitions: 0", WITHIN);
+    }
+    let changelog = format!("{name}.sums.changelog");
+    judge::run(&["delete", &shared_kafka().direct(), &changelog]);
+    shared_kafka().topic(&changelog, 1, &["cleanup.policy=compact"]);
+    let words = format!("topic {changelog} was deleted, or made anew, since");
+    refused(&mut owner, &words);
+    write_values(&folder, &input, &["state count a"]);
+    refused(&mut idle, &words);
+    assert_eq!(values(&output), ["1", "2", "3"]);
+}
+
+/// A start reads all that was committed: of the partitions that it is given, some may never have moved.
+#[test]
+fn a_changelog_that_is_made_anew_is_seen_by_who_starts_wherever_offsets_moved() {
+    let (folder, name) = (Folder::new("beneath"), "swapped-part");
+    let (input, _) = topics(name, 2);
+    let mut life = run(&folder, &pipeline(name));
+    write_to(&folder, &input, "0", "k\tstate count a\n");
+    wait_records(&mut life, 1);
+    let mut second = start_second(&folder);
+    second.wait_ready(WITHIN);
+    life.kill();
+    second.kill();
+    let changelog = "swapped-part.sums.changelog";
+    judge::run(&["delete", &shared_kafka().direct(), changelog]);
+    shared_kafka().topic(changelog, 2, &["cleanup.policy=compact"]);
+    let mut second = start_second(&folder);
+    refused(
+        &mut second,
+        "topic swapped-part.sums.changelog was deleted, or made anew, since swapped-part-in[0]@1 was committed",
+    );
+}
+
+#[test]
+fn a_changelog_that_is_deleted_beneath_a_running_pipeline_ends_it() {
+    let (folder, name) = (Folder::new("beneath"), "vanished");
+    let (input, output) = topics(name, 1);
+    let mut life = run(&folder, &pipeline(name));
+    write_values(&folder, &input, &["state count a"; 3]);
+    wait_records(&mut life, 3);
+    let changelog = "vanished.sums.changelog";
+    judge::run(&["delete", &shared_kafka().direct(), changelog]);
+    write_values(&folder, &input, &["state count a"]);
+    // It is looked for every half a minute, and missing twice.
+    let words = "topic vanished.sums.changelog was deleted, or made anew, since this process began: what map \"sums\" had is gone, and its \
+                 records count as processed. `millstream reset` lets the pipeline begin anew";
+    life.wait_line(words, 2 * WITHIN);
+    assert_eq!(life.wait_exit(WITHIN).code(), Some(1));
+    assert_eq!(values(&output), ["1", "2", "3"]);
+    // Whoever starts makes it anew, and sees that it isn't the same.
+    let mut life = start(&folder, &pipeline(name));
+    refused(&mut life, "was committed: what map \"sums\" had is gone");
+}
+
+/// What waits in a stream counts as processed at the source.
+#[test]
+fn a_stream_that_is_made_anew_is_refused() {
+    let (folder, name) = (Folder::new("beneath"), "restreamed");
+    let (input, output) = topics(name, 1);
+    let text = streamed(name);
+    let mut life = run(&folder, &text);
+    write_values(&folder, &input, &["a", "b"]);
+    wait_records(&mut life, 4);
+    assert!(life.terminate(WITHIN).success());
+    judge::run(&[
+        "delete",
+        &shared_kafka().direct(),
+        "restreamed.keyed.stream",
+    ]);
+    let mut life = start(&folder, &text);
+    refused(
+        &mut life,
+        "topic restreamed.keyed.stream was deleted, or made anew, since restreamed-in[0]@2 was committed: records that waited in it are \
+         gone, and count as processed. Under another name the stream begins empty, and the pipeline goes on",
+    );
+    let mut life = run(&folder, &text.replace("keyed", "again"));
+    write_values(&folder, &input, &["c"]);
+    wait_records(&mut life, 2);
+    assert_eq!(values(&output), ["a", "b", "c"]);
+    assert!(life.terminate(WITHIN).success());
+}
+
+#[test]
+fn a_source_that_grows_beneath_a_pipeline_with_streams_is_refused() {
+    let (folder, name) = (Folder::new("beneath"), "grown-streamed");
+    let (input, output) = topics(name, 1);
+    let mut life = run(&folder, &streamed(name));
+    write_values(&folder, &input, &["a"]);
+    wait_records(&mut life, 2);
+    // Who leads a group, and comes back into its seat, isn't told that it leads: it has to look all the same.
+    life.kill();
+    let mut life = run(&folder, &streamed(name));
+    let more = ["--alter", "--topic", &input, "--partitions", "2"];
+    shared_kafka().tool("TopicCommand", &more);
+    write_to(&folder, &input, "1", "k\tb\n");
+    refused(
+        &mut life,
+        "topic grown-streamed-in has a partition 1 now, but the pipeline's maps and streams have 1 partitions",
+    );
+    assert_eq!(values(&output), ["a"]);
 }
 
 #[test]
@@ -159,15 +293,7 @@ fn what_retention_took_before_it_was_read_stops_its_task_and_no_other_with_state
 fn streams_are_purged_as_they_are_consumed() {
     let (folder, name) = (Folder::new("beneath"), "purged");
     let (input, output) = topics(name, 1);
-    let text = format!(
-        r#"
-name = "{name}"
-sources.in.topics = ["{input}"]
-streams.keyed.inputs = ["in"]
-sinks.out = {{ inputs = ["keyed"], topic = "{output}" }}
-"#
-    );
-    let mut life = run(&folder, &text);
+    let mut life = run(&folder, &streamed(name));
     write_values(&folder, &input, &["a", "b", "c"]);
     wait_records(&mut life, 6);
     let offsets = ["--topic", "purged.keyed.stream", "--time", "earliest"];

@@ -201,6 +201,22 @@ fn chaos_of_a_death_within_a_commit() {
     finish(&mut stage, &[stays]);
 }
 
+/// The same, with nobody left who knew it: who comes has another name, and finds its offsets pending.
+#[test]
+fn chaos_of_a_stranger_after_a_death_within_a_commit() {
+    let mut stage = stage(Example::Orders, Kafka::start());
+    stage.build = Build::Faulty;
+    let doom = vec![points::doom(("epoch-offsets-added".to_owned(), 20))];
+    let mut goes = stage.spawn_with("a", INTERVAL, &doom);
+    wait("the death of a", READY, || goes.exited().is_some());
+    let began = Instant::now();
+    let comes = start(&mut stage, "z");
+    let took = began.elapsed();
+    println!("a stranger committed {took:.2?} after a's death");
+    assert!(took < SUCCEEDED_WITHIN, "it took {took:?}");
+    finish(&mut stage, &[comes]);
+}
+
 /// Waits until two processes have half of the partitions each, and what there are to be of copies.
 fn wait_shared(one: &mut Millstream, other: &mut Millstream, standby: u32) {
     let half = usize::try_from(PARTITIONS / 2).expect("few partitions");

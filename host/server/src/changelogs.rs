@@ -18,6 +18,7 @@ use crate::cluster::{Read, Reader};
 use crate::directory::{MapPlace, SharedPartition};
 use crate::fault;
 use crate::map_memory::MapMemory;
+use crate::own_topics;
 use crate::snapshots::Snapshots;
 use crate::snapshots::loader::{Loader, Wanted};
 use crate::standby::Standbys;
@@ -63,7 +64,7 @@ pub struct Changelogs<R> {
     follows: bool,
     /// What the process keeps copies of, for this to take.
     standbys: Option<Arc<Standbys>>,
-    /// The changelogs of the maps that the pipeline writes, as they were when the process began; and what the maps are called.
+    /// The pipeline's own topics as they were when the process began.
     ledger: Option<(Ledger, Arc<Pipeline>)>,
     snapshots: Option<Arc<Snapshots>>,
     loader: Option<Loader>,
@@ -470,20 +471,21 @@ impl<R: Reader> Changelogs<R> {
         Ok(())
     }
 
-    /// Words for a broken partition's changelog that is another one than when the process began.
-    fn made_anew(&self) -> Result<Option<String>, String> {
+    /// Words for a changelog of what is held that is another one than when the process began. To be asked after everything was taken: what
+    /// was read of a topic's bounds before may be of the other one.
+    pub fn made_anew(&self) -> Result<Option<String>, String> {
         let Some((ledger, pipeline)) = &self.ledger else {
             return Ok(None);
         };
-        let maps: BTreeSet<MapId> = self.broken.iter().map(|place| place.0).collect();
-        for map in maps {
-            let Some(id) = self.reader.topic_id(&self.topics[map.0])? else {
-                continue;
-            };
-            let name = pipeline.maps[map.0].name.as_str();
-            let now = Ledger::new([(name, id.to_string().as_str())].into_iter());
-            if !now.made_anew(ledger, [name].into_iter()).is_empty() {
-                return Ok(Some(lost(&pipeline.name, name, "this process began")));
+        let held: BTreeSet<&str> = self
+            .held
+            .keys()
+            .map(|place| &*self.topics[place.0.0])
+            .collect();
+        for own in own_topics::of(pipeline).filter(|own| held.contains(own.topic.as_str())) {
+            let id = self.reader.topic_id(&own.topic)?;
+            if id.is_some_and(|id| own_topics::is_made_anew(&own.name, id, ledger)) {
+                return Ok(Some(own.lost("this process began")));
             }
         }
         Ok(None)
@@ -537,14 +539,6 @@ impl<R: Reader> Changelogs<R> {
             );
         }
     }
-}
-
-/// What is said where a map's changelog isn't the one any more that its contents were written to.
-pub fn lost(pipeline: &str, map: &str, since: &str) -> String {
-    format!(
-        "topic {pipeline}.{map}.changelog was deleted, or made anew, since {since}: what map \"{map}\" had is gone, and its records count \
-         as processed. `millstream reset` lets the pipeline begin anew; under another name the map begins empty"
-    )
 }
 
 fn read(shared: &SharedPartition) -> RwLockReadGuard<'_, MapPartition> {

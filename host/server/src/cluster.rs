@@ -48,6 +48,13 @@ pub trait Cluster: Clone + Debug + Send + Sync + 'static {
     /// How long the group keeps the seat of somebody who is silent.
     fn session(&self) -> Duration;
 
+    /// How long offsets may be pending at most: until a transaction that nobody ends has timed out, and the brokers have seen it.
+    fn pending_max(&self) -> Duration;
+
+    /// What stands beside the last committed offsets of these partitions, whatever is pending there: who committed last, and nothing to go
+    /// on from.
+    fn last_metadata(&self, places: &[(&str, u32)]) -> Result<Vec<String>, String>;
+
     /// Seats of other instances that are in the group right now.
     fn others(&self) -> Result<BTreeSet<String>, String> {
         // Whoever else reads in the group under a name of its own has no seat.
@@ -372,12 +379,26 @@ pub trait Admin: Debug {
     /// once. Partitions that are added later have no committed offset then, and begin at their beginning.
     ///
     /// A group without any committed offset is refused where one of the `changelogs`, those of state, has records.
+    ///
+    /// Returns the offsets that were committed before.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::Unanswered`] also while a transaction has offsets pending.
     fn resolve_starts(
         &self,
         places: &[StartPlace<'_>],
         changelogs: &[(String, u32)],
-        stopping: impl Fn() -> bool,
-    ) -> Result<(), AdminError>;
+    ) -> Result<Vec<CommittedAt>, AdminError>;
+}
+
+/// A committed offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedAt {
+    pub topic: String,
+    pub partition: u32,
+    pub offset: i64,
+    pub metadata: String,
 }
 
 /// What keeps a topic of the pipeline's own from growing for ever.

@@ -1,4 +1,4 @@
-//! Ending what other instances left open when they died: part of taking partitions.
+//! Ending what other instances left open when they died: part of taking partitions, and of starting.
 //!
 //! Until its time-out, the open transaction of a dead worker hides what is behind it from everybody who reads committed records, our
 //! own maps included, and keeps stable offsets from being read. Initialising a producer in its seat ends it at once.
@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millstream_engine::commit::token::Token;
-use millstream_engine::worker::CommittedOffset;
 
 use crate::cluster::{Cluster, InitError, Producer as _};
 use crate::fault;
@@ -24,7 +23,7 @@ const TRY: Duration = Duration::from_millis(500);
 pub struct Succession {
     /// In the group when there was a look last; none if they could not be listed then. Who is not known to have gone is left alone.
     present: Option<BTreeSet<String>>,
-    /// What the last look ended.
+    /// What was ended, of seats that were not in the group since.
     ended: BTreeSet<String>,
 }
 
@@ -35,29 +34,28 @@ impl Succession {
         if let Err(why) = &listed {
             tracing::warn!("the group's members can't be listed: {why}");
         }
-        self.ended.clear();
         let before = std::mem::replace(&mut self.present, listed.ok());
-        if let (Some(before), Some(present)) = (before, &self.present) {
-            for seat in before.difference(present) {
-                end(cluster, seat, between);
-                self.ended.insert(seat.clone());
-            }
+        let Some(present) = &self.present else {
+            return;
+        };
+        self.ended.retain(|seat| !present.contains(seat));
+        for seat in before.unwrap_or_default().difference(present) {
+            end(cluster, seat, between);
+            self.ended.insert(seat.clone());
         }
     }
 
-    /// The same for the seats that committed these offsets: they may have gone before this worker came.
-    pub fn succeed<C: Cluster>(
-        &self,
+    /// The same for the seats that committed last, as stands beside the offsets: they may have gone before this worker came.
+    pub fn succeed<'m, C: Cluster>(
+        &mut self,
         cluster: &C,
-        offsets: &[CommittedOffset],
+        metadata: impl Iterator<Item = &'m str>,
         between: &dyn Fn(),
     ) {
         let Some(present) = &self.present else {
             return;
         };
-        let tokens = offsets
-            .iter()
-            .filter_map(|at| Token::from_metadata(&at.metadata));
+        let tokens = metadata.filter_map(Token::from_metadata);
         // Our own instance's were ended when the process started.
         let others = tokens.filter(|token| token.instance != cluster.instance());
         let seats: BTreeSet<String> = others
@@ -65,6 +63,17 @@ impl Succession {
             .collect();
         for seat in &(&seats - present) - &self.ended {
             end(cluster, &seat, between);
+            self.ended.insert(seat);
+        }
+    }
+
+    /// To be called while stable offsets can't be read. Whoever died between adding offsets to its transaction and the end of it is mostly
+    /// who committed at those partitions before; and that can be read all the same.
+    pub fn unblock<C: Cluster>(&mut self, cluster: &C, places: &[(&str, u32)], between: &dyn Fn()) {
+        self.look(cluster, between);
+        match cluster.last_metadata(places) {
+            Ok(metadata) => self.succeed(cluster, metadata.iter().map(|told| &**told), between),
+            Err(why) => tracing::warn!("who committed last can't be read: {why}"),
         }
     }
 }

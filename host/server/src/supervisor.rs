@@ -9,18 +9,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use millstream_engine::commit::ledger::Ledger;
-use millstream_engine::pipeline::{Kept, MapId, Pipeline};
+use millstream_engine::pipeline::{MapId, Pipeline};
 use millstream_engine::worker::Setup;
 
-use crate::cluster::{Admin, AdminError, Cluster, StartPlace, TopicFacts};
+use crate::cluster::{Admin as _, AdminError, Cluster, TopicFacts};
 use crate::config::{Config, Problems};
 use crate::directory::Directory;
 use crate::fault;
-use crate::growth::Growth;
-use crate::insist::{self, insist};
 use crate::kafka::Clients;
 use crate::map_memory::{self, MapMemory};
 use crate::outlet::{OpenError, Outlet};
+use crate::own_topics;
 use crate::purge;
 use crate::query::{AskGroup, Hosted, Routing, Served, Standing};
 use crate::reload::Plugins;
@@ -30,9 +29,11 @@ use crate::seat_lock::{DrainRequest, LockError, SeatLock};
 use crate::snapshots::writer::Writer;
 use crate::snapshots::{self, MapCounts, Snapshots, State};
 use crate::standby::{Standby, Wanted};
+use crate::starts;
 use crate::status::{self, SharedStatus};
 use crate::tables::Tables;
 use crate::threads;
+use crate::topic_watch::TopicWatch;
 use crate::topics::{self, Topics, TopicsError};
 use crate::twin;
 use crate::worker_thread::{self, Seat, WorkerError};
@@ -199,23 +200,27 @@ pub fn run_on<C: Cluster>(
         Err(OpenError::Stopping(_)) => return Ok(()),
         opened => opened?,
     };
-    match settle_starts(&config.pipeline, &admin, &topics, stopping) {
+    let committed = match starts::settle(cluster, &admin, &config.pipeline, &topics, stopping) {
         Err(AdminError::Stopped) => return Ok(()),
         settled => settled?,
-    }
+    };
     fault::reach("start-offsets-settled");
     let counts = snapshots::counts(&config.pipeline);
     let open = |state| Snapshots::open(state, &config.pipeline, &topics.maps, &admin, &counts);
     let snapshots = options.state.as_ref().and_then(open);
-    let Ok(ledger) = ledger(&config.pipeline, &admin, stop) else {
+    let Ok(ledger) = own_topics::ledger(&config.pipeline, |topic| admin.topic_id(topic), stop)
+    else {
         return Ok(());
     };
+    if let Some(why) = starts::lost(&config.pipeline, &ledger, &committed) {
+        return Err(WorkerError::Failed(why).into());
+    }
 
     let served = Arc::new(served(
         cluster, config, plugins, options, control, &topics, counts,
     ));
     let replicated = start_replicated(cluster, &served, snapshots.clone())?;
-    let mut tables = (replicated, start_growth(cluster, &served)?);
+    let mut tables = (replicated, start_topic_watch(cluster, &served, &ledger)?);
     let directory = Arc::clone(&served.directory);
     let writer = start_writer(snapshots.clone(), &directory)?;
     fault::reach("start-tables-begun");
@@ -326,48 +331,6 @@ fn asking<C: Cluster>(cluster: &C) -> AskGroup {
     Arc::new(move || cluster.group())
 }
 
-/// See [`Admin::resolve_starts`].
-fn settle_starts(
-    pipeline: &Pipeline,
-    admin: &impl Admin,
-    topics: &Topics,
-    stopping: impl Fn() -> bool,
-) -> Result<(), AdminError> {
-    let starts = topics.starts.iter();
-    let starts = starts.map(|(topic, at, start)| (topic.as_str(), *at, *start));
-    let starts: Vec<StartPlace<'_>> = starts.collect();
-    let states = state_changelogs(pipeline, topics.map_partitions);
-    admin.resolve_starts(&starts, &states, stopping)
-}
-
-/// The changelogs of state, each with its number of partitions.
-fn state_changelogs(pipeline: &Pipeline, partitions: u32) -> Vec<(String, u32)> {
-    let own = pipeline.own_maps();
-    let states = own.filter(|map| pipeline.maps[map.0].kept == Kept::State);
-    states
-        .map(|map| (pipeline.changelog(map), partitions))
-        .collect()
-}
-
-/// Which changelogs the maps have, as far as the cluster tells topics of one name apart. A map that is left out counts as new the next
-/// time, so an answer is waited for.
-fn ledger(
-    pipeline: &Pipeline,
-    admin: &impl Admin,
-    stop: &AtomicBool,
-) -> Result<Ledger, insist::Stopping> {
-    let mut ids: Vec<(&str, String)> = Vec::new();
-    for map in pipeline.own_maps() {
-        let topic = pipeline.changelog(map);
-        let ask = || admin.topic_id(&topic);
-        if let Some(id) = insist(stop, "asking for the ids of changelogs", &|| (), ask)? {
-            ids.push((pipeline.maps[map.0].name.as_str(), id.to_string()));
-        }
-    }
-    let ids = ids.iter().map(|(name, id)| (*name, id.as_str()));
-    Ok(Ledger::new(ids))
-}
-
 fn start_standby<C: Cluster>(
     cluster: &C,
     copies: u32,
@@ -422,8 +385,12 @@ fn start_purging<C: Cluster>(
     })
 }
 
-fn start_growth<C: Cluster>(cluster: &C, served: &Served) -> Result<Growth, Failure> {
-    let started = Growth::start(cluster, &served.pipeline, &served.partitions_of);
+fn start_topic_watch<C: Cluster>(
+    cluster: &C,
+    served: &Served,
+    ledger: &Ledger,
+) -> Result<TopicWatch, Failure> {
+    let started = TopicWatch::start(cluster, &served.pipeline, &served.partitions_of, ledger);
     started.map_err(|why| Failure::Worker(WorkerError::Failed(why)))
 }
 
@@ -530,7 +497,7 @@ fn start_workers<C: Cluster>(seats: Seats<'_, C>, served: &Served) -> Result<Vec
 fn watch(
     workers: Vec<Worker>,
     directory: &Directory,
-    (replicated, growth): &mut (Replicated, Growth),
+    (replicated, topics): &mut (Replicated, TopicWatch),
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let mut restoring = Restoring::new();
@@ -554,9 +521,9 @@ fn watch(
         {
             return Err(Failure::Stuck);
         }
-        let failure = replicated.failure().or_else(|| growth.noticed());
+        let failure = replicated.failure().or_else(|| topics.noticed());
         if let (Some(why), Ok(())) = (failure, &result) {
-            tracing::error!("a table can't be held: {why}");
+            tracing::error!("a map can't be held: {why}");
             result = Err(WorkerError::Failed(why));
             stop.store(true, Ordering::Relaxed);
         }

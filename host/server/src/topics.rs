@@ -161,8 +161,8 @@ fn unequal(config: &Config, facts: &BTreeMap<String, TopicFacts>) -> Vec<Problem
         let message = format!("topic \"{topic}\" has {partitions} partitions, but \"{one}\" has {first}");
         let problem = config.topic_problem(TopicId(id), message);
         let hint = if pipeline.is_stream(TopicId(id)) {
-            "a stream keeps the partitions it was made with: let the pipeline read all of it, then delete that topic, or give the stream \
-             another name"
+            "a stream keeps the partitions it was made with: give it another name, once the group has read all of that topic \
+             (kafka-consumer-groups.sh --describe shows a lag of 0), or let the pipeline begin anew with `millstream reset`"
         } else {
             "a pipeline with maps or keyed streams needs source topics of equal partition counts: the worker that owns a partition \
              number owns it in all of them"

@@ -30,16 +30,15 @@ use crate::running::Running;
 use crate::snapshots::Snapshots;
 use crate::standby::Standbys;
 use crate::status::{Phase, SharedStatus};
+use crate::succession::Succession;
 use crate::tables::Tables;
 use crate::trials::Trials;
 use crate::wasm::{StepPlugin, Steps};
 
 mod assignment;
 mod closing;
-mod succession;
 pub mod trial;
 
-use succession::Succession;
 use trial::OnTrial;
 
 /// How long a worker waits for records with nothing else to do: how late a tick may come, or a changed map entry be seen.

@@ -307,7 +307,7 @@ fn embedded(arguments: &Arguments, options: &Options) -> Result<(), Failure> {
         (0..PARTITIONS).map(move |partition| (topic.topic.as_str(), partition, start))
     });
     let places: Vec<_> = places.collect();
-    cluster.admin()?.resolve_starts(&places, &[], || false)?;
+    cluster.admin()?.resolve_starts(&places, &[])?;
     let control = Control::new(options.workers, pipeline, None);
     let workers = &control.workers;
     let opened = Taps::open(

@@ -8,7 +8,7 @@ use millstream_broker::{Broker, Error, Isolation, Membership, PartitionOffset, S
 use millstream_engine::pipeline::Start;
 
 use super::Shared;
-use crate::cluster::{self, AdminError, StartPlace, TopicFacts, Upkeep};
+use crate::cluster::{self, AdminError, CommittedAt, StartPlace, TopicFacts, Upkeep};
 
 #[derive(Debug)]
 pub struct Admin {
@@ -94,8 +94,7 @@ impl cluster::Admin for Admin {
         &self,
         places: &[StartPlace<'_>],
         _: &[(String, u32)],
-        _: impl Fn() -> bool,
-    ) -> Result<(), AdminError> {
+    ) -> Result<Vec<CommittedAt>, AdminError> {
         let settled = self
             .shared
             .tell(|broker, _| settle(broker, &self.group, places));
@@ -103,14 +102,22 @@ impl cluster::Admin for Admin {
     }
 }
 
-fn settle(broker: &mut Broker, group: &str, places: &[StartPlace<'_>]) -> Result<(), Error> {
-    let mut known = BTreeSet::new();
+fn settle(
+    broker: &mut Broker,
+    group: &str,
+    places: &[StartPlace<'_>],
+) -> Result<Vec<CommittedAt>, Error> {
+    let mut before = Vec::new();
     for &(topic, partition, _) in places {
         let committed = broker.fetch_offset(group, (topic, partition), true)?;
-        if committed.is_some() {
-            known.insert(topic);
-        }
+        before.extend(committed.map(|committed| CommittedAt {
+            topic: topic.to_owned(),
+            partition,
+            offset: committed.offset,
+            metadata: committed.metadata.clone(),
+        }));
     }
+    let known: BTreeSet<&str> = before.iter().map(|at| at.topic.as_str()).collect();
     let mut offsets = Vec::new();
     for &(topic, partition, start) in places.iter().filter(|(topic, ..)| !known.contains(topic)) {
         let spec = match start {
@@ -124,5 +131,6 @@ fn settle(broker: &mut Broker, group: &str, places: &[StartPlace<'_>]) -> Result
             metadata: "",
         });
     }
-    broker.commit_offsets(group, &Membership::NONE, &offsets)
+    broker.commit_offsets(group, &Membership::NONE, &offsets)?;
+    Ok(before)
 }

@@ -151,6 +151,21 @@ impl Cluster for Embedded {
         member::SESSION
     }
 
+    fn pending_max(&self) -> Duration {
+        Duration::from_millis(producer::TRANSACTION_MAX.unsigned_abs())
+    }
+
+    fn last_metadata(&self, places: &[(&str, u32)]) -> Result<Vec<String>, String> {
+        let told = self.shared.ask(|broker| {
+            let places = places.iter();
+            let offsets = places.map(|&place| broker.fetch_offset(&self.pipeline, place, false));
+            offsets
+                .map(|found| Ok(found?.map_or_else(String::new, |found| found.metadata.clone())))
+                .collect::<Result<_, Error>>()
+        });
+        told.map_err(|error| error.to_string())
+    }
+
     /// Nobody but this process can reach the broker, and it knows what it has.
     fn group(&self) -> Result<Group, String> {
         Ok(Group::default())

@@ -17,7 +17,7 @@ use crate::wall_clock::now;
 const BATCH_BYTES: usize = 64 << 10;
 
 /// How long a transaction may be open, in milliseconds: nobody else's time-out has to be waited for here.
-const TRANSACTION_MAX: i64 = 900_000;
+pub const TRANSACTION_MAX: i64 = 900_000;
 
 #[derive(Debug)]
 pub struct Producer {

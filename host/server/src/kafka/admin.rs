@@ -17,7 +17,7 @@ use millstream_engine::pipeline::Start;
 
 use super::client::{Clients, REQUEST_MAX};
 use super::native::{NativeConsumer, list};
-use crate::cluster::{self, AdminError, Cluster as _, StartPlace, TopicFacts, Upkeep};
+use crate::cluster::{self, AdminError, Cluster as _, CommittedAt, StartPlace, TopicFacts, Upkeep};
 
 /// How long one try to reach the cluster takes: connecting goes on behind it.
 const CONNECT_TRY: Duration = Duration::from_secs(1);
@@ -103,18 +103,26 @@ impl Admin {
         Ok(facts)
     }
 
-    /// Topics that the group has committed an offset of.
-    fn committed_topics(&self, places: &[StartPlace<'_>]) -> Result<BTreeSet<String>, AdminError> {
+    /// The stable offsets that the group has committed of these topics.
+    fn committed(&self, places: &[StartPlace<'_>]) -> Result<Vec<CommittedAt>, AdminError> {
         let places = places.iter();
         let offsets = list(places.map(|&(topic, partition, _)| (topic, partition, None)));
         self.reader
             .committed(&offsets)
-            .map_err(AdminError::Refused)?;
+            .map_err(AdminError::Unanswered)?;
         let elements = offsets.elements();
-        let committed = elements
-            .iter()
-            .filter(|at| matches!(at.offset(), Offset::Offset(_)));
-        Ok(committed.map(|at| at.topic().to_owned()).collect())
+        let committed = elements.iter().filter_map(|at| {
+            let Offset::Offset(offset) = at.offset() else {
+                return None;
+            };
+            Some(CommittedAt {
+                topic: at.topic().to_owned(),
+                partition: u32::try_from(at.partition()).ok()?,
+                offset,
+                metadata: at.metadata().to_owned(),
+            })
+        });
+        Ok(committed.collect())
     }
 
     /// The first of these topics that has records.
@@ -132,46 +140,7 @@ impl Admin {
 
     pub(super) fn watermarks(&self, topic: &str, partition: u32) -> Result<(i64, i64), AdminError> {
         let marks = self.reader.watermarks(topic, partition);
-        marks.map_err(|code| AdminError::Refused(code.to_string()))
-    }
-
-    fn try_resolve_starts(
-        &self,
-        places: &[StartPlace<'_>],
-        changelogs: &[(String, u32)],
-    ) -> Result<(), AdminError> {
-        let mut known = self.committed_topics(places)?;
-        if known.is_empty()
-            && let Some(changelog) = self.with_records(changelogs)?
-        {
-            // Another instance may have begun since: starts are settled before anything is written.
-            known = self.committed_topics(places)?;
-            if known.is_empty() {
-                return Err(AdminError::OffsetsLost {
-                    group: self.group.clone(),
-                    changelog: changelog.to_owned(),
-                });
-            }
-        }
-        let mut starts = Vec::new();
-        for &(topic, partition, start) in places
-            .iter()
-            .filter(|(topic, _, _)| !known.contains(*topic))
-        {
-            let (first, end) = self.watermarks(topic, partition)?;
-            starts.push((
-                topic,
-                partition,
-                Some(if start == Start::Latest { end } else { first }),
-            ));
-        }
-        if starts.is_empty() {
-            return Ok(());
-        }
-        // Refused where the group has members: one of them has settled it, as the next look shows.
-        self.reader
-            .commit(&list(starts))
-            .map_err(|code| AdminError::Refused(code.to_string()))
+        marks.map_err(|code| AdminError::Unanswered(code.to_string()))
     }
 }
 
@@ -306,26 +275,35 @@ impl cluster::Admin for Admin {
         &self,
         places: &[StartPlace<'_>],
         changelogs: &[(String, u32)],
-        stopping: impl Fn() -> bool,
-    ) -> Result<(), AdminError> {
-        const PAUSE: Duration = Duration::from_millis(500);
-        let give_up = Instant::now() + Duration::from_secs(120);
-        loop {
-            let error = match self.try_resolve_starts(places, changelogs) {
-                Err(AdminError::Refused(error) | AdminError::Unanswered(error)) => error,
-                settled => return settled,
-            };
-            if stopping() {
-                return Err(AdminError::Stopped);
+    ) -> Result<Vec<CommittedAt>, AdminError> {
+        let mut committed = self.committed(places)?;
+        if committed.is_empty()
+            && let Some(changelog) = self.with_records(changelogs)?
+        {
+            // Another instance may have begun since: starts are settled before anything is written.
+            committed = self.committed(places)?;
+            if committed.is_empty() {
+                return Err(AdminError::OffsetsLost {
+                    group: self.group.clone(),
+                    changelog: changelog.to_owned(),
+                });
             }
-            if Instant::now() > give_up {
-                return Err(AdminError::Refused(format!(
-                    "the start of the sources can't be settled: {error}"
-                )));
-            }
-            tracing::info!("settling where the sources start: {error}; trying again");
-            std::thread::sleep(PAUSE);
         }
+        let known: BTreeSet<&str> = committed.iter().map(|at| at.topic.as_str()).collect();
+        let unknown = places.iter().filter(|(topic, ..)| !known.contains(topic));
+        let mut starts = Vec::new();
+        for &(topic, partition, start) in unknown {
+            let (first, end) = self.watermarks(topic, partition)?;
+            let offset = if start == Start::Latest { end } else { first };
+            starts.push((topic, partition, Some(offset)));
+        }
+        if !starts.is_empty() {
+            // Refused where the group has members: one of them has settled it, as the next look shows.
+            self.reader
+                .commit(&list(starts))
+                .map_err(|code| AdminError::Unanswered(code.to_string()))?;
+        }
+        Ok(committed)
     }
 }
 

@@ -10,6 +10,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use super::admin::Admin;
 use super::consumer::{Commit, GroupConsumer};
 use super::group;
+use super::native::{NativeConsumer, list};
 use super::producer::Producer;
 use super::reader::Reader;
 use crate::cluster::{AdminError, Cluster, Group, GroupMember};
@@ -32,6 +33,9 @@ pub const PROPAGATION_MAX: Duration = Duration::from_secs(5);
 const TRANSACTION_INTERVALS: u32 = 4;
 const TRANSACTION_MIN: Duration = Duration::from_secs(60);
 const TRANSACTION_MAX: Duration = Duration::from_secs(900);
+
+/// How much later the brokers may see that a transaction has timed out: they look every 10 s.
+const TIMED_OUT_SEEN: Duration = Duration::from_secs(60);
 
 /// What every client of a pipeline is made of.
 #[derive(Clone)]
@@ -156,11 +160,10 @@ impl Clients {
             .set("delivery.report.only.error", "true")
             .set("partitioner", "murmur2_random");
         if self.guarantee == Guarantee::ExactlyOnce {
-            let timeout =
-                (self.interval * TRANSACTION_INTERVALS).clamp(TRANSACTION_MIN, TRANSACTION_MAX);
+            let timeout = self.transaction_timeout().as_millis().to_string();
             config
                 .set("transactional.id", seat)
-                .set("transaction.timeout.ms", timeout.as_millis().to_string());
+                .set("transaction.timeout.ms", timeout);
         }
         default(&mut config, "linger.ms", "5");
         default(
@@ -178,6 +181,10 @@ impl Clients {
             &batch_bytes_max.clamp(1, 1_000_000).min(record).to_string(),
         );
         config
+    }
+
+    fn transaction_timeout(&self) -> Duration {
+        (self.interval * TRANSACTION_INTERVALS).clamp(TRANSACTION_MIN, TRANSACTION_MAX)
     }
 
     /// For questions to the cluster.
@@ -225,6 +232,20 @@ impl Cluster for Clients {
         let millis = config.get("session.timeout.ms");
         let millis = millis.and_then(|millis| millis.parse().ok());
         millis.map_or(SESSION, Duration::from_millis)
+    }
+
+    fn pending_max(&self) -> Duration {
+        self.transaction_timeout() + TIMED_OUT_SEEN
+    }
+
+    fn last_metadata(&self, places: &[(&str, u32)]) -> Result<Vec<String>, String> {
+        let client = NativeConsumer::new(&self.reader_config("read_uncommitted"))?;
+        let places = places.iter();
+        let offsets = list(places.map(|&(topic, partition)| (topic, partition, None)));
+        client.committed(&offsets)?;
+        let elements = offsets.elements();
+        let told = elements.iter().map(|at| at.metadata().to_owned());
+        Ok(told.collect())
     }
 
     fn admin(&self) -> Result<Admin, AdminError> {

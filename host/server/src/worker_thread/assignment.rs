@@ -5,18 +5,17 @@
 
 use std::time::Instant;
 
-use millstream_engine::commit::token;
 use millstream_engine::pipeline::{Guarantee, MapId};
 use millstream_engine::task::TopicPartition;
 use millstream_engine::worker::{CommittedOffset, Event};
 
 use super::{Halt, Loop, WorkerError};
 use crate::awaited::Awaited;
-use crate::changelogs::{self, PENDING_MAX};
 use crate::cluster::{Cluster, Member as _};
 use crate::directory::MapPlace;
 use crate::fault;
 use crate::insist::insist;
+use crate::own_topics;
 use crate::status::Phase;
 
 const HANGING: &str = "they have been pending for longer than a transaction may be open. A broker that was shut down in the wrong \
@@ -40,18 +39,23 @@ impl<C: Cluster> Loop<C> {
             fault::reach("assigned-group-looked-at");
         }
         let began = Instant::now();
-        let explain = |why| match began.elapsed() > PENDING_MAX {
+        let explain = |why| match began.elapsed() > cluster.pending_max() {
             true => format!("{why}; {HANGING}"),
             false => why,
         };
+        let names = places.iter().map(|at| (self.topic_of(*at), at.partition));
+        let names: Vec<(&str, u32)> = names.collect();
         let offsets = insist(
             &self.seat.stop,
             "reading the committed offsets",
             &look,
             || {
                 let mut offsets = Vec::with_capacity(places.len());
-                let committed = self.consumer.committed(places).map_err(explain)?;
-                for (partition, offset, metadata) in committed {
+                let committed = self.consumer.committed(places);
+                if taking && committed.is_err() {
+                    succession.unblock(cluster, &names, &look);
+                }
+                for (partition, offset, metadata) in committed.map_err(explain)? {
                     let offset =
                         offset.map_or_else(|| self.consumer.first_offset(partition), Ok)?;
                     offsets.push(CommittedOffset {
@@ -65,33 +69,46 @@ impl<C: Cluster> Loop<C> {
         )?;
         fault::reach("assigned-offsets-read");
         if taking {
-            succession.succeed(cluster, &offsets, &look);
+            let metadata = offsets.iter().map(|at| &*at.metadata);
+            succession.succeed(cluster, metadata, &look);
         }
         self.succession = succession;
-        self.check_changelogs(&offsets)?;
+        self.check_own_topics(&offsets)?;
         if !taking {
             fault::reach("doubt-offsets-read");
         }
         Ok(offsets)
     }
 
-    /// What these offsets cover stands in the changelogs that there were when they were committed, and in no others.
-    fn check_changelogs(&self, offsets: &[CommittedOffset]) -> Result<(), Halt> {
+    /// What these offsets cover stands in the topics that there were when they were committed, and in no others.
+    fn check_own_topics(&self, offsets: &[CommittedOffset]) -> Result<(), Halt> {
         let setup = &self.seat.setup;
-        let maps = || setup.pipeline.maps.iter().map(|map| map.name.as_str());
         for at in offsets {
-            let earlier = token::ledger_of(&at.metadata);
-            let Some(map) = setup.ledger.made_anew(&earlier, maps()).pop() else {
-                continue;
-            };
-            let since = format!("{} was committed", self.describe(at.partition, at.offset));
-            let why = changelogs::lost(&setup.pipeline.name, map, &since);
-            return Err(Halt::Failed(WorkerError::Failed(why)));
+            let place = || self.describe(at.partition, at.offset);
+            let lost = own_topics::lost_since(&setup.pipeline, &setup.ledger, &at.metadata, place);
+            lost.map_or(Ok(()), failed)?;
         }
         Ok(())
     }
 
+    /// The partitions of maps and streams are fixed when they are made: a source that has got more would put keys where nobody looks.
+    fn check_partitions(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), Halt> {
+        let setup = &self.seat.setup;
+        let most = setup.map_partitions;
+        let beyond = offsets.iter().find(|(at, _)| at.partition >= most);
+        let Some((at, _)) = beyond.filter(|_| setup.pipeline.co_partitioned()) else {
+            return Ok(());
+        };
+        failed(format!(
+            "topic {} has a partition {} now, but the pipeline's maps and streams have {most} partitions, fixed when they were made: \
+             `millstream reset` has the pipeline begin anew, with as many",
+            self.topic_of(*at),
+            at.partition
+        ))
+    }
+
     pub(super) fn assign(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), Halt> {
+        self.check_partitions(offsets)?;
         let stop = &self.seat.stop;
         insist(stop, "taking the partitions", &|| (), || {
             self.consumer.assign(offsets)
@@ -122,16 +139,6 @@ impl<C: Cluster> Loop<C> {
         let mut numbers: Vec<u32> = offsets.iter().map(|(at, _)| at.partition).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        let most = seat.setup.map_partitions;
-        if let Some((at, _)) = offsets.iter().find(|(at, _)| at.partition >= most)
-            && pipeline.co_partitioned()
-        {
-            let (topic, number) = (&pipeline.topics[at.topic.0].topic, at.partition);
-            return Err(Halt::Failed(WorkerError::Failed(format!(
-                "topic {topic} has a partition {number} now, but the pipeline's maps and streams have {most} partitions, fixed when they were \
-                 made: `millstream reset` has the pipeline begin anew, with as many"
-            ))));
-        }
         let own = pipeline.maps.iter().enumerate();
         let own = own.filter(|(_, map)| !map.replicated);
         let places: Vec<MapPlace> = own
@@ -142,6 +149,13 @@ impl<C: Cluster> Loop<C> {
             let end = |place| changelogs.bounds(place).map(|(_, end)| end);
             Awaited::new(pipeline, &seat.partitions_of, &numbers, end)
         })?;
+        let asked = insist(
+            &seat.stop,
+            "asking for the ids of changelogs",
+            &|| (),
+            || changelogs.made_anew(),
+        )?;
+        asked.map_or(Ok(()), failed)?;
         self.holder.add(changelogs.held());
         self.awaited = pipeline.has_tables().then_some(awaited);
         Ok(())
@@ -175,11 +189,12 @@ impl<C: Cluster> Loop<C> {
         }
     }
 
+    fn topic_of(&self, at: TopicPartition) -> &str {
+        &self.seat.setup.pipeline.topics[at.topic.0].topic
+    }
+
     fn describe(&self, at: TopicPartition, offset: i64) -> String {
-        format!(
-            "{}[{}]@{offset}",
-            self.seat.setup.pipeline.topics[at.topic.0].topic, at.partition
-        )
+        format!("{}[{}]@{offset}", self.topic_of(at), at.partition)
     }
 
     pub(super) fn unassign(&mut self) -> Result<(), Halt> {
@@ -200,4 +215,8 @@ impl<C: Cluster> Loop<C> {
         self.reporter.set_phase(Phase::Joining);
         Ok(())
     }
+}
+
+fn failed(why: String) -> Result<(), Halt> {
+    Err(Halt::Failed(WorkerError::Failed(why)))
 }
