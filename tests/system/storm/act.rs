@@ -175,6 +175,10 @@ impl Round<'_> {
                 break;
             }
         }
+        let counts = self.tally.reloads.iter_mut();
+        for ((count, before), now) in counts.zip(before).zip(heard(&self.fleet)) {
+            *count += u64::from(now > before);
+        }
         if let Version::Rejected = version {
             // Those who come later would run records one by one.
             self.fleet.stage().change_plugins("limits = {}");
@@ -212,7 +216,7 @@ impl Round<'_> {
         let words = format!("fault: the disk fails: {kind}");
         for _ in 0..LOOKS / 2 {
             if self.fleet.has_said(victim, &words) {
-                self.tally.full_disks += 1;
+                self.tally.failed_disk(kind);
                 return;
             }
             self.fleet.pass(LOOK);
@@ -239,7 +243,7 @@ impl Round<'_> {
         Some(victim)
     }
 
-    fn join(&mut self, faults: Faults) {
+    pub fn join(&mut self, faults: Faults) {
         let away = self.fleet.away();
         if let Some(number) = self.one_of(&away) {
             self.fleet.join(number, faults);

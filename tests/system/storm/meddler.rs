@@ -189,8 +189,9 @@ impl Meddler {
         }
     }
 
-    pub fn met(&self) -> Met {
-        locked(&self.state).met.clone()
+    /// What was done since the last call.
+    pub fn take_met(&self) -> Met {
+        std::mem::take(&mut locked(&self.state).met)
     }
 }
 
