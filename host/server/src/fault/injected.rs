@@ -3,6 +3,8 @@
 //! - `MILLSTREAM_FAULT_KILL=point:n`: the process kills itself, by SIGKILL, when it reaches that point for the n-th time;
 //! - `MILLSTREAM_FAULT_DISK=kind:n`: from the n-th on, what is asked of the disk for snapshots fails. `full`: there is room for half of what
 //!   is written; `eio-create`, `eio-write`, `eio-sync`, `eio-rename`, `eio-folder`, `eio-list`, `eio-read`: that fails, and nothing else;
+//! - `MILLSTREAM_FAULT_HANG=call:n`: the n-th such call into librdkafka never comes back. `offsets`, `commit`: it was not made; `committed`: it
+//!   was, and succeeded;
 //! - `MILLSTREAM_FAULT_KEEP_PRODUCER=1`: a producer is kept after an abort, and after requests that were sent twice, as far as librdkafka
 //!   lets it: the control, which is to be seen to be wrong;
 //! - `MILLSTREAM_FAULT_SCOPE=name`: the process says that it runs on another host.
@@ -87,6 +89,17 @@ static DISK: LazyLock<Option<BadDisk>> = LazyLock::new(|| {
     })
 });
 
+static HANG: LazyLock<Option<(String, Nth)>> = LazyLock::new(|| {
+    let asked = std::env::var("MILLSTREAM_FAULT_HANG").ok()?;
+    let (call, times) = asked.split_once(':').unwrap_or((&asked, "1"));
+    let is_known = ["offsets", "commit", "committed"].contains(&call);
+    assert!(
+        is_known,
+        "MILLSTREAM_FAULT_HANG={asked} is no call that hangs"
+    );
+    Some((call.to_owned(), Nth::new(times)))
+});
+
 static KEEP_PRODUCER: LazyLock<bool> =
     LazyLock::new(|| std::env::var_os("MILLSTREAM_FAULT_KEEP_PRODUCER").is_some());
 
@@ -133,6 +146,19 @@ pub fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
         return Err(why);
     }
     file.write_all(bytes)
+}
+
+/// A call into librdkafka that may not come back. Others of the process do.
+pub fn hang(call: &'static str) {
+    if let Some((wanted, nth)) = &*HANG
+        && wanted == call
+        && nth.reached() == Some(nth.times)
+    {
+        eprintln!("fault: a call does not come back: {call}");
+        loop {
+            std::thread::park();
+        }
+    }
 }
 
 /// As if the process ran on another host.

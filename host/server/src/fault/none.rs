@@ -24,6 +24,9 @@ pub fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[inline]
+pub fn hang(_: &'static str) {}
+
+#[inline]
 pub fn scope() -> Option<&'static str> {
     None
 }
