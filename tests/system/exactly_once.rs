@@ -11,8 +11,8 @@ use rig::proxy::{self, Then, When};
 
 use crate::example::Example;
 use crate::stage::{
-    DONE, PARTITIONS, Place, READY, Stage, asked, behind_proxy, committed, doubt_a_commit, epochs,
-    events, lose_answers, lose_what_a_start_asks_for, wait,
+    Build, DONE, PARTITIONS, Place, READY, Stage, asked, behind_proxy, committed, doubt_a_commit,
+    epochs, events, lose_answers, lose_what_a_start_asks_for, wait,
 };
 
 const EXAMPLE: Example = Example::Users;
@@ -217,6 +217,38 @@ fn exactly_once_when_a_producers_start_is_lost() {
     let mut stage = Stage::full(EXAMPLE, kafka);
     let mut life = stage.spawn("a", "200ms");
     life.wait_line("initialising the producer: ", READY);
+    life.wait_ready(READY);
+    stage.wait_done(&[&life]);
+    stage.judge(&[&life]);
+}
+
+/// As librdkafka was seen to do under load: offsets are not added, the end of a transaction is not asked for, or is there and nobody is told.
+/// The client is left behind with its call, and another one made; the transaction is aborted, or found out about.
+#[test]
+fn exactly_once_when_a_call_does_not_come_back() {
+    let mut stage = Stage::endless(EXAMPLE, Kafka::start(), events() / 100);
+    stage.build = Build::Faulty;
+    let calls = [
+        ("offsets", "the epoch is aborted and will be run again"),
+        ("commit", "the commit is in doubt"),
+        ("committed", "the commit is in doubt"),
+    ];
+    for (call, outcome) in calls {
+        let hangs = vec![("MILLSTREAM_FAULT_HANG", format!("{call}:3"))];
+        let mut life = stage.spawn_with("a", "200ms", &hangs);
+        let said = format!("fault: a call does not come back: {call}");
+        life.wait_line(&said, READY);
+        let began = Instant::now();
+        let line = life.wait_line("librdkafka does not come back from a call", READY);
+        assert!(line.contains(outcome), "{line}");
+        let before = epochs(&life);
+        wait("epochs of the next producer", READY, || {
+            epochs(&life) > before + 1
+        });
+        println!("{call}: over it after {:.1?}", began.elapsed());
+        assert!(life.terminate(READY).success());
+    }
+    let mut life = stage.spawn("a", "200ms");
     life.wait_ready(READY);
     stage.wait_done(&[&life]);
     stage.judge(&[&life]);

@@ -162,7 +162,7 @@ fn the_proxy_sends_a_request_twice_and_answers_once() {
 }
 
 #[test]
-fn the_proxy_lets_a_request_come_late_or_again_on_another_connection() {
+fn the_proxy_lets_a_request_come_late_on_another_connection() {
     let ground = Ground::new();
     ground.once(When::Before, Then::Late(WHILE));
     let began = Instant::now();
@@ -176,10 +176,4 @@ fn the_proxy_lets_a_request_come_late_or_again_on_another_connection() {
     let late = ground.arrived();
     assert!(began.elapsed() >= WHILE, "{:?}", began.elapsed());
     assert_eq!((late.node, late.number), (1, 1));
-    ground.once(When::Before, Then::Again(WHILE));
-    ask(&mut client, END_TXN, 3);
-    assert_eq!(hear(&mut client), Some(3));
-    let (first, again) = (ground.arrived(), ground.arrived());
-    assert_eq!([first.number, again.number], [3, 3]);
-    assert_ne!(first.connection, again.connection);
 }

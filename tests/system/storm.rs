@@ -1,6 +1,7 @@
 //! All faults that there are, one drawn after the other: the server kills itself at each of its failpoints, is killed, frozen, joined and
-//! left; brokers are killed, coordinators among them; requests are lost, held and come late; disks are full. Records come all the while, and
-//! the judge is asked at the end of each round: outputs, maps and counts, and whether each transaction is whole.
+//! left; brokers are killed, coordinators among them; requests are lost, held and come late; disks are full, or fail. Records come all the while, and
+//! the judge is asked at the end of each round: outputs, maps and counts, and whether each transaction is whole. Of a long run, what was never
+//! met when its time is over is carried out then (`storm/floor.rs`).
 //!
 //! `cargo xtask chaos --minutes N` runs it for long. `MILLSTREAM_CHAOS_SECONDS` sets for how long, `MILLSTREAM_CHAOS_RATE` the records a
 //! second, `MILLSTREAM_CHAOS_SEED` draws what an earlier run drew, and `MILLSTREAM_CHAOS_SUMMARY` names a file for the last line.
@@ -19,6 +20,7 @@ use crate::stage::{Build, Stage, number};
 
 mod act;
 mod control;
+mod floor;
 mod meddler;
 pub mod points;
 mod tally;
@@ -26,7 +28,7 @@ mod tally;
 use act::Act;
 use meddler::Meddler;
 use points::Points;
-use tally::{OUTCOMES, Tally};
+use tally::Tally;
 
 const INTERVAL: &str = "200ms";
 /// Of the faults of a round, whatever the whole takes: less would not see much, and more wait long for a judge.
@@ -46,7 +48,7 @@ impl Drop for Named {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let line = format!(
-                "chaos: violated in round {} of MILLSTREAM_CHAOS_SEED={}",
+                "chaos: failed in round {} of MILLSTREAM_CHAOS_SEED={}",
                 self.round, self.seed
             );
             println!("{line}");
@@ -76,12 +78,21 @@ fn storm_of_all_faults() {
     ];
     for (round, (brokers, example)) in kinds.into_iter().cycle().enumerate() {
         named.round = round;
-        Round::new(brokers, example, &mut dice, &mut points, &mut tally).run(each);
-        if began.elapsed() + each > whole {
+        let mut round = Round::new(brokers, example, &mut dice, &mut points, &mut tally);
+        round.strike(each);
+        let is_last = began.elapsed() + AROUND + each > whole;
+        if is_last && whole >= floor::LONG {
+            round.make_up();
+        }
+        round.heal();
+        if is_last {
             break;
         }
     }
     tally.print(&points);
+    if whole >= floor::LONG {
+        floor::require(&tally);
+    }
     let line = tally.last_line();
     println!("{line}");
     tally::write_summary(&line);
@@ -140,7 +151,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn run(mut self, time: Duration) {
+    fn strike(&mut self, time: Duration) {
         // Only who comes first makes topics.
         let first = self.points.take("start-topic-made");
         self.fleet
@@ -156,26 +167,28 @@ impl<'a> Round<'a> {
             let act = Act::draw(self.dice, self.brokers);
             println!("{act:?}");
             self.carry_out(act);
-            self.note_deaths();
+            self.note();
             // Half of the time one thing after the other, else before anybody has got over the last.
             if self.dice.one_in(2) && !self.fleet.running().is_empty() {
                 self.fleet.wait_progress();
             }
             self.fleet.pass(self.dice.between(0, 1500));
         }
+    }
+
+    /// Nothing goes wrong any more, and the judge is asked.
+    fn heal(mut self) {
         self.meddler.stop();
         self.fleet.calm_down();
-        self.note_deaths();
-        self.tally.meddled(&self.meddler);
-        self.tally.kills += self.fleet.kills;
-        for (count, words) in self.tally.reloads.iter_mut().zip(OUTCOMES) {
-            *count += self.fleet.lines_with(words);
-        }
+        self.note();
         self.tally.records += self.fleet.finish();
         self.tally.rounds += 1;
     }
 
-    fn note_deaths(&mut self) {
+    /// What was met since the last look.
+    fn note(&mut self) {
+        self.tally.kills += std::mem::take(&mut self.fleet.kills);
+        self.tally.meddled(self.meddler.take_met());
         for point in self.fleet.died_at.drain(..) {
             self.points.died_at(&point);
             self.tally.killed_at(point);

@@ -1,7 +1,7 @@
 //! A TCP proxy before each broker that reads as much of Kafka's protocol as it takes to know which
 //! request passes, so that a test can act at exactly that moment: before the broker sees the n-th
 //! EndTxn, or when it has answered it and the client doesn't know yet. It can lose a frame, hold it,
-//! and let a request arrive twice, or late, or again, on another connection.
+//! and let a request arrive twice, or late, on another connection.
 //!
 //! Clients come to it because the broker advertises its port
 //! ([`crate::kafka::Options::advertised`]). It never changes a frame, and loses, reorders or delays
@@ -73,8 +73,6 @@ pub enum Then {
     /// The connection is closed on both sides, and the request arrives after so long all the same: on
     /// another connection, as what a broker's socket had of it would.
     Late(Duration),
-    /// It is forwarded, and arrives again after so long, on another connection.
-    Again(Duration),
     /// It is forwarded, and once more right behind itself. The client hears the first answer.
     Twice,
 }
@@ -294,7 +292,7 @@ impl Shared {
     /// Whether the frame goes on after what a hook said, None where its connection is to be closed.
     fn passes(&self, then: Then) -> Option<bool> {
         match then {
-            Then::Forward | Then::Again(_) | Then::Twice => Some(true),
+            Then::Forward | Then::Twice => Some(true),
             Then::Cut | Then::Late(_) => None,
             Then::Drop => Some(false),
             Then::Hold(time) => {
@@ -306,7 +304,7 @@ impl Shared {
         }
     }
 
-    /// Has a request arrive once more, or late.
+    /// Has a request arrive late.
     fn send_later(self: &Arc<Self>, broker: Broker, frame: &[u8], after: Duration) {
         let mut late = locked(&self.late);
         late.retain(|thread| !thread.is_finished());
@@ -432,7 +430,7 @@ fn forward_requests(
             requests.insert(request.correlation_id, request);
         }
         let then = shared.call(&request, When::Before);
-        if let Then::Late(after) | Then::Again(after) = then {
+        if let Then::Late(after) = then {
             shared.send_later(broker, &frame, after);
         }
         match shared.passes(then) {

@@ -54,7 +54,7 @@ pub enum Act {
     /// The broker that leads what coordinates the group, or a worker's transactions.
     Coordinator,
     Meddle([Plan; 2]),
-    /// A process whose snapshots can't be written.
+    /// A process whose snapshots can't be written, or read.
     Disk(&'static str),
     Join,
     Leave,
@@ -72,6 +72,18 @@ pub enum Version {
     Rejected,
 }
 
+/// What fails of a disk: see `host/server/src/fault/injected.rs`.
+const DISKS: [&str; 8] = [
+    "full",
+    "eio-create",
+    "eio-write",
+    "eio-sync",
+    "eio-rename",
+    "eio-folder",
+    "eio-list",
+    "eio-read",
+];
+
 impl Act {
     pub fn draw(dice: &mut Dice, brokers: u16) -> Self {
         match dice.between(0, 99) {
@@ -82,8 +94,7 @@ impl Act {
             56..=61 => Self::Broker,
             62..=66 if brokers > 1 => Self::Coordinator,
             62..=81 => Self::Meddle([Plan::draw(dice), Plan::draw(dice)]),
-            82..=83 => Self::Disk("full"),
-            84..=85 => Self::Disk("eio"),
+            82..=85 => Self::Disk(one_of(dice, &DISKS)),
             86..=88 => Self::Join,
             89 => Self::Leave,
             90 => Self::Drain,
@@ -94,6 +105,11 @@ impl Act {
             }),
         }
     }
+}
+
+fn one_of<T: Copy>(dice: &mut Dice, of: &[T]) -> T {
+    let at = dice.between(0, of.len() as u64 - 1);
+    of[usize::try_from(at).expect("a slice's length is one")]
 }
 
 impl Round<'_> {
@@ -131,14 +147,7 @@ impl Round<'_> {
             }
             Act::Coordinator => self.fail_over(),
             Act::Meddle(plans) => plans.into_iter().for_each(|plan| self.meddler.add(plan)),
-            Act::Disk(kind) => {
-                let after = self.dice.between(1, 12);
-                let faults = vec![("MILLSTREAM_FAULT_DISK", format!("{kind}:{after}"))];
-                self.fleet.stage().remove_snapshots();
-                if let Some(victim) = self.start_over(faults) {
-                    self.wait_for_the_disk(victim);
-                }
-            }
+            Act::Disk(kind) => self.fail_disk(kind),
             Act::Join => self.join(Vec::new()),
             Act::Leave => self.leave(false),
             Act::Drain => self.leave(true),
@@ -166,6 +175,10 @@ impl Round<'_> {
                 break;
             }
         }
+        let counts = self.tally.reloads.iter_mut();
+        for ((count, before), now) in counts.zip(before).zip(heard(&self.fleet)) {
+            *count += u64::from(now > before);
+        }
         if let Version::Rejected = version {
             // Those who come later would run records one by one.
             self.fleet.stage().change_plugins("limits = {}");
@@ -184,11 +197,26 @@ impl Round<'_> {
         }
     }
 
-    /// What is written of snapshots there fails from some time on, if that much is written.
-    fn wait_for_the_disk(&mut self, victim: usize) {
+    /// What is asked of the disk for snapshots fails from some time on, if that much is asked for.
+    fn fail_disk(&mut self, kind: &'static str) {
+        // Where there are none they are written at once; what is read has to be there.
+        if !matches!(kind, "eio-list" | "eio-read") {
+            self.fleet.stage().remove_snapshots();
+        }
+        // Of writes there are several in a snapshot, and a process may have few partitions.
+        let most = match kind {
+            "full" | "eio-write" => 6,
+            _ => 2,
+        };
+        let after = self.dice.between(1, most);
+        let faults = vec![("MILLSTREAM_FAULT_DISK", format!("{kind}:{after}"))];
+        let Some(victim) = self.start_over(faults) else {
+            return;
+        };
+        let words = format!("fault: the disk fails: {kind}");
         for _ in 0..LOOKS / 2 {
-            if self.fleet.has_said(victim, "fault: the disk fails") {
-                self.tally.full_disks += 1;
+            if self.fleet.has_said(victim, &words) {
+                self.tally.failed_disk(kind);
                 return;
             }
             self.fleet.pass(LOOK);
@@ -196,9 +224,7 @@ impl Round<'_> {
     }
 
     fn one_of(&mut self, of: &[usize]) -> Option<usize> {
-        let last = (of.len() as u64).checked_sub(1)?;
-        let at = self.dice.between(0, last);
-        of.get(usize::try_from(at).ok()?).copied()
+        (!of.is_empty()).then(|| one_of(self.dice, of))
     }
 
     /// One that is away comes, or one that is there dies and comes again, with these faults. Returns who it is.
@@ -217,7 +243,7 @@ impl Round<'_> {
         Some(victim)
     }
 
-    fn join(&mut self, faults: Faults) {
+    pub fn join(&mut self, faults: Faults) {
         let away = self.fleet.away();
         if let Some(number) = self.one_of(&away) {
             self.fleet.join(number, faults);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use rig::proxy::{END_TXN, FETCH, HEARTBEAT, INIT_PRODUCER_ID, JOIN_GROUP, Proxy, Then, When};
+use rig::proxy::{END_TXN, FETCH, INIT_PRODUCER_ID, JOIN_GROUP, Proxy, Then, When};
 
 use super::MEDDLED;
 use crate::dice::Dice;
@@ -62,8 +62,11 @@ impl Plan {
         choice: u64,
         mut millis: impl FnMut(u64, u64) -> Duration,
     ) -> (When, Then) {
-        let may_be_late = !matches!(api_key, HEARTBEAT | JOIN_GROUP | FETCH);
-        // A producer that asked once for its epoch is fenced by the second answer, which it never hears: that is `late_init`.
+        // What a client sends again after its connection broke may arrive once more by the old one. A late request to join takes the seat,
+        // for nobody.
+        let may_be_late = !matches!(api_key, JOIN_GROUP | FETCH);
+        // No network makes two of one request on a connection that holds. Where that is as if its sender had sent it again, it is done all
+        // the same; a producer that asked once for its epoch would be fenced by the second answer, which it never hears.
         let may_be_doubled = !matches!(api_key, INIT_PRODUCER_ID | JOIN_GROUP | FETCH);
         match choice {
             // A request to join that is held until its process is dead and back takes the seat, for nobody.
@@ -186,8 +189,9 @@ impl Meddler {
         }
     }
 
-    pub fn met(&self) -> Met {
-        locked(&self.state).met.clone()
+    /// What was done since the last call.
+    pub fn take_met(&self) -> Met {
+        std::mem::take(&mut locked(&self.state).met)
     }
 }
 

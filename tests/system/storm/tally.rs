@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::meddler::{Meddler, Met, Plan};
+use super::floor::Mark;
+use super::meddler::{Met, Plan};
 use super::points::Points;
 
 /// What a process says of new plugins.
@@ -25,14 +26,15 @@ pub struct Tally {
     pub only_broker: u64,
     pub one_of_three: u64,
     pub coordinators: u64,
-    pub full_disks: u64,
     /// Of plugins, while processes ran.
     pub versions: u64,
-    /// Told by processes that lived to the end of their round.
+    /// Of these, those of which some process said so.
     pub reloads: [u64; OUTCOMES.len()],
     pub joined: u64,
     pub left: u64,
     points: BTreeMap<String, u64>,
+    /// By what failed.
+    disks: BTreeMap<&'static str, u64>,
     met: Met,
 }
 
@@ -41,9 +43,28 @@ impl Tally {
         *self.points.entry(point).or_default() += 1;
     }
 
-    pub fn meddled(&mut self, meddler: &Meddler) {
-        for (what, count) in meddler.met() {
+    /// Of one life.
+    pub fn failed_disk(&mut self, kind: &'static str) {
+        *self.disks.entry(kind).or_default() += 1;
+    }
+
+    pub fn meddled(&mut self, met: Met) {
+        for (what, count) in met {
             *self.met.entry(what).or_default() += count;
+        }
+    }
+
+    /// How often that was met.
+    pub fn count(&self, mark: Mark) -> u64 {
+        match mark {
+            Mark::Kill => self.kills,
+            Mark::KillAtPoint => self.points.values().sum(),
+            Mark::Zombie => self.zombies,
+            Mark::BrokerKill => self.broker_kills(),
+            Mark::EndFault => self.ends(),
+            Mark::FailedDisk => self.disks.values().sum(),
+            Mark::ReloadTaken => self.reloads[0],
+            Mark::ReloadRejected => self.reloads[1],
         }
     }
 
@@ -75,10 +96,12 @@ impl Tally {
         for ((name, kind), count) in &self.met {
             line(&format!("{name} {kind}"), *count);
         }
-        line("lives whose disk failed", self.full_disks);
+        for (kind, count) in &self.disks {
+            line(&format!("lives whose disk failed: {kind}"), *count);
+        }
         line("versions of plugins to be reloaded", self.versions);
         for (words, count) in OUTCOMES.iter().zip(self.reloads) {
-            line(&format!("processes that lived on and said: {words}"), count);
+            line(&format!("of them, some process said: {words}"), count);
         }
         line("processes joined", self.joined);
         line("processes asked to leave", self.left);
@@ -102,13 +125,14 @@ impl Tally {
     }
 
     pub fn last_line(&self) -> String {
-        let killed = self.kills + self.points.values().sum::<u64>();
+        let killed = self.kills + self.count(Mark::KillAtPoint);
         format!(
-            "chaos: {} records, {killed} SIGKILLs, {} zombies, {} broker kills, {} EndTxn faults: 0 violations",
+            "chaos: {} records, {killed} SIGKILLs, {} zombies, {} broker kills, {} EndTxn faults, {} failed disks: 0 violations",
             self.records,
             self.zombies,
             self.broker_kills(),
-            self.ends()
+            self.ends(),
+            self.count(Mark::FailedDisk)
         )
     }
 }

@@ -1,7 +1,10 @@
 //! The faults themselves, as the environment asks for them:
 //!
 //! - `MILLSTREAM_FAULT_KILL=point:n`: the process kills itself, by SIGKILL, when it reaches that point for the n-th time;
-//! - `MILLSTREAM_FAULT_DISK=full:n` or `eio:n`: from the n-th on, what is written of snapshots fails, for want of room or by the disk;
+//! - `MILLSTREAM_FAULT_DISK=kind:n`: from the n-th on, what is asked of the disk for snapshots fails. `full`: there is room for half of what
+//!   is written; `eio-create`, `eio-write`, `eio-sync`, `eio-rename`, `eio-folder`, `eio-list`, `eio-read`: that fails, and nothing else;
+//! - `MILLSTREAM_FAULT_HANG=call:n`: the n-th such call into librdkafka never comes back. `offsets`, `commit`: it was not made; `committed`: it
+//!   was, and succeeded;
 //! - `MILLSTREAM_FAULT_KEEP_PRODUCER=1`: a producer is kept after an abort, and after requests that were sent twice, as far as librdkafka
 //!   lets it: the control, which is to be seen to be wrong;
 //! - `MILLSTREAM_FAULT_SCOPE=name`: the process says that it runs on another host.
@@ -10,7 +13,8 @@
 //! What is asked for wrongly ends the process: a test that runs without its fault would prove nothing.
 
 use std::cell::RefCell;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +24,7 @@ use millstream_engine::record::{Headers, Record};
 use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process};
 
+use super::Disk;
 use crate::cluster::Producer;
 
 const TOKEN: &[u8] = b"millstream-token";
@@ -53,15 +58,46 @@ static KILL: LazyLock<Option<(String, Nth)>> = LazyLock::new(|| {
     Some((point.to_owned(), Nth::new(times)))
 });
 
-static DISK: LazyLock<Option<(Errno, Nth)>> = LazyLock::new(|| {
+/// What fails of a disk, and when.
+#[derive(Debug)]
+struct BadDisk {
+    kind: String,
+    what: Disk,
+    errno: Errno,
+    nth: Nth,
+}
+
+static DISK: LazyLock<Option<BadDisk>> = LazyLock::new(|| {
     let asked = std::env::var("MILLSTREAM_FAULT_DISK").ok()?;
     let (kind, times) = asked.split_once(':').unwrap_or((&asked, "1"));
-    let errno = match kind {
-        "full" => Errno::NOSPC,
-        "eio" => Errno::IO,
+    let (what, errno) = match kind {
+        "full" => (Disk::Write, Errno::NOSPC),
+        "eio-create" => (Disk::Create, Errno::IO),
+        "eio-write" => (Disk::Write, Errno::IO),
+        "eio-sync" => (Disk::Sync, Errno::IO),
+        "eio-rename" => (Disk::Rename, Errno::IO),
+        "eio-folder" => (Disk::SyncFolder, Errno::IO),
+        "eio-list" => (Disk::List, Errno::IO),
+        "eio-read" => (Disk::Read, Errno::IO),
         _ => panic!("MILLSTREAM_FAULT_DISK={asked} is no fault of a disk"),
     };
-    Some((errno, Nth::new(times)))
+    Some(BadDisk {
+        kind: kind.to_owned(),
+        what,
+        errno,
+        nth: Nth::new(times),
+    })
+});
+
+static HANG: LazyLock<Option<(String, Nth)>> = LazyLock::new(|| {
+    let asked = std::env::var("MILLSTREAM_FAULT_HANG").ok()?;
+    let (call, times) = asked.split_once(':').unwrap_or((&asked, "1"));
+    let is_known = ["offsets", "commit", "committed"].contains(&call);
+    assert!(
+        is_known,
+        "MILLSTREAM_FAULT_HANG={asked} is no call that hangs"
+    );
+    Some((call.to_owned(), Nth::new(times)))
 });
 
 static KEEP_PRODUCER: LazyLock<bool> =
@@ -90,14 +126,38 @@ pub fn reach(point: &'static str) {
     }
 }
 
-/// Before something of a snapshot goes to the disk.
-pub fn write_to_disk() -> io::Result<()> {
+/// Before the disk is asked for something.
+pub fn disk(what: Disk) -> io::Result<()> {
     match &*DISK {
-        Some((errno, nth)) if nth.reached().is_some() => {
-            eprintln!("fault: the disk fails");
-            Err((*errno).into())
+        Some(bad) if bad.what == what && bad.nth.reached().is_some() => {
+            eprintln!("fault: the disk fails: {}", bad.kind);
+            Err(bad.errno.into())
         }
         _ => Ok(()),
+    }
+}
+
+/// Writes to a disk; a full one takes a half.
+pub fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    if let Err(why) = disk(Disk::Write) {
+        if why.kind() == io::ErrorKind::StorageFull {
+            file.write_all(&bytes[..bytes.len() / 2])?;
+        }
+        return Err(why);
+    }
+    file.write_all(bytes)
+}
+
+/// A call into librdkafka that may not come back. Others of the process do.
+pub fn hang(call: &'static str) {
+    if let Some((wanted, nth)) = &*HANG
+        && wanted == call
+        && nth.reached() == Some(nth.times)
+    {
+        eprintln!("fault: a call does not come back: {call}");
+        loop {
+            std::thread::park();
+        }
     }
 }
 

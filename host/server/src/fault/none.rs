@@ -1,19 +1,30 @@
 //! What the product has of faults: nothing.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 
 use millstream_engine::commit::token::Token;
 use millstream_engine::record::Record;
 
+use super::Disk;
 use crate::cluster::Producer;
 
 #[inline]
 pub fn reach(_: &'static str) {}
 
 #[inline]
-pub fn write_to_disk() -> io::Result<()> {
+pub fn disk(_: Disk) -> io::Result<()> {
     Ok(())
 }
+
+#[inline]
+pub fn write_all(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    disk(Disk::Write)?;
+    file.write_all(bytes)
+}
+
+#[inline]
+pub fn hang(_: &'static str) {}
 
 #[inline]
 pub fn scope() -> Option<&'static str> {

@@ -17,7 +17,7 @@ use millstream_engine::state::snapshot::{Decoder, ENTRY_OVERHEAD, Fault, Header,
 use super::Snapshots;
 use super::shelf::{Named, Shelf, remove};
 use crate::directory::{MapPlace, SharedPartition};
-use crate::fault;
+use crate::fault::{self, Disk};
 use crate::map_memory::MapMemory;
 use crate::threads;
 use crate::wall_clock::now;
@@ -147,7 +147,11 @@ impl Filling {
         };
         let name = self.snapshots.name(wanted.place);
         let files = shelf.files().unwrap_or_else(|why| {
-            tracing::warn!("the snapshots of {name} can't be listed: {why}");
+            tracing::warn!(
+                "the snapshots of {name} can't be listed: {why}. It is restored from its changelog alone: see to the disk, and to who may \
+                 read {}",
+                self.snapshots.folder.display()
+            );
             Vec::new()
         });
         for file in &files {
@@ -170,7 +174,11 @@ impl Filling {
                 }
                 Err(Refusal::File(why)) => {
                     self.empty(wanted);
-                    tracing::warn!("{} can't be read: {why}", file.path.display());
+                    tracing::warn!(
+                        "{}, a snapshot of {name}, can't be read: {why}. An older one is taken, or the changelog alone: see to the disk, or \
+                         delete the file",
+                        file.path.display()
+                    );
                 }
                 Err(ends) => return Err(ends),
             }
@@ -179,12 +187,14 @@ impl Filling {
     }
 
     fn fill(&self, wanted: &Wanted, named: &Named) -> Result<u64, Refusal> {
+        fault::disk(Disk::Read)?;
         let mut file = File::open(&named.path)?;
         let bytes = file.metadata()?.len();
         let mut decoder = Decoder::default();
         let mut buffer = vec![0; READ_BYTES];
         let (mut from, mut begun, mut entries) = (wanted.start, 0, 0);
         loop {
+            fault::disk(Disk::Read)?;
             let read = file.read(&mut buffer)?;
             if read == 0 {
                 decoder.finish()?;

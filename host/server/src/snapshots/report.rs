@@ -11,6 +11,7 @@ use millstream_engine::state::snapshot::{Decoder, Fault, Header, Piece, Trailer}
 
 use super::all_of;
 use super::shelf::Shelf;
+use crate::fault::{self, Disk};
 use crate::wall_clock::now;
 
 const READ_BYTES: usize = 256 << 10;
@@ -145,11 +146,13 @@ fn verify(path: PathBuf, pipeline: &str, map: &str, number: u32) -> Found {
 }
 
 fn read(path: &Path) -> io::Result<Result<(Header, Trailer), Fault>> {
+    fault::disk(Disk::Read)?;
     let mut file = File::open(path)?;
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; READ_BYTES];
     let (mut header, mut trailer) = (None, None);
     loop {
+        fault::disk(Disk::Read)?;
         let read = file.read(&mut buffer)?;
         decoder.feed(&buffer[..read]);
         loop {

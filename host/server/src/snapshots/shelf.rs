@@ -3,13 +3,13 @@
 //! Invariant: a snapshot gets its name once all of it is on the disk. What a crash left of one that was being written is removed later.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::fault;
+use crate::fault::{self, Disk};
 
 /// How many snapshots of a partition stay: should the newest turn out damaged, there is another.
 const KEPT: usize = 2;
@@ -62,6 +62,7 @@ impl Shelf {
     }
 
     fn paths(&self) -> io::Result<Vec<PathBuf>> {
+        fault::disk(Disk::List)?;
         match std::fs::read_dir(&self.folder) {
             Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -85,6 +86,7 @@ impl Shelf {
     /// Begins a snapshot.
     pub fn draft(&self, begun: i64, from: i64) -> io::Result<Draft> {
         make_folder(&self.folder)?;
+        fault::disk(Disk::Create)?;
         let name = format!("{begun:013}-{from}");
         let path = self
             .folder
@@ -154,12 +156,12 @@ pub struct Draft {
 
 impl Draft {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        fault::write_to_disk()?;
-        self.file.write_all(bytes)?;
+        fault::write_all(&mut self.file, bytes)?;
         self.bytes += bytes.len() as u64;
         self.unsynced += bytes.len();
         if self.unsynced >= SYNC_BYTES {
             self.unsynced = 0;
+            fault::disk(Disk::Sync)?;
             self.file.sync_data()?;
         }
         Ok(())
@@ -167,11 +169,13 @@ impl Draft {
 
     /// Gives it its name, once it is on the disk. Returns its bytes.
     pub fn publish(self) -> io::Result<u64> {
-        fault::write_to_disk()?;
+        fault::disk(Disk::Sync)?;
         self.file.sync_all()?;
         fault::reach("snapshot-synced");
+        fault::disk(Disk::Rename)?;
         std::fs::rename(&self.path, &self.name)?;
         fault::reach("snapshot-renamed");
+        fault::disk(Disk::SyncFolder)?;
         File::open(&self.folder)?.sync_all()?;
         Ok(self.bytes)
     }

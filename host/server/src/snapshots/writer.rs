@@ -108,9 +108,13 @@ impl Rounds {
 
     pub(super) fn sweep(&self) {
         for place in self.snapshots.places() {
-            if let Err(why) = self.sweep_one(place) {
-                tracing::debug!("old snapshots of {}: {why}", self.snapshots.name(place));
-            }
+            self.sweep_and_say(place);
+        }
+    }
+
+    fn sweep_and_say(&self, place: MapPlace) {
+        if let Err(why) = self.sweep_one(place) {
+            tracing::debug!("old snapshots of {}: {why}", self.snapshots.name(place));
         }
     }
 
@@ -161,7 +165,8 @@ impl Rounds {
     fn failed(&mut self, place: MapPlace, why: &io::Error) {
         if !self.failing {
             tracing::warn!(
-                "the snapshot of {} can't be written in {}: {why}. Restores read more of the changelog until one can",
+                "the snapshot of {} can't be written in {}: {why}. Restores read more of the changelog until one can: make room, see to the \
+                 disk, or name another folder with --state-dir",
                 self.snapshots.name(place),
                 self.snapshots.folder.display()
             );
@@ -254,7 +259,8 @@ impl Rounds {
                 from: Some(header.from),
             },
         );
-        self.sweep_one(place)?;
+        // It is there, whatever becomes of old ones.
+        self.sweep_and_say(place);
         fault::reach("snapshot-swept");
         Ok(Some((header.from, bytes)))
     }

@@ -12,9 +12,12 @@ import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.common.header.Header;
 
 /**
- * Were the well-formed orders of each country counted one by one, each once and those of one partition in their order, and does the
- * state fold to the last count? By how much an output's sum has grown says which order it is of: amounts are unique,
- * but for what a producer wrote twice.
+ * Were the well-formed orders of each country counted one by one, each once, and does the state fold to the last count? By how much an
+ * output's sum has grown says which order it is of: amounts are unique, but for what a producer wrote twice.
+ *
+ * Orders come to the counts by a stream, which has a partition for each of the state's, and outputs leave them by topic: so those of one
+ * partition of each, whichever countries they are of, stand in their orders' order. Where stream and output have equally many partitions,
+ * the stream's is the output's.
  */
 final class Counts {
     private static final Header[] NO_HEADERS = {};
@@ -44,14 +47,12 @@ final class Counts {
         }
     }
 
-    /** What the orders of a country come to; what the outputs so far say, and in which partition they stand. */
+    /** What the orders of a country come to, and what the outputs so far say. */
     private static final class Country {
         long count;
         long sum;
         long told;
         long toldSum;
-        int partition = -1;
-        final Order order = new Order();
     }
 
     private final String bootstrap;
@@ -60,25 +61,30 @@ final class Counts {
     private final TreeMap<String, Country> countries = new TreeMap<>();
     private final TreeMap<ByteBuffer, byte[]> fold = new TreeMap<>();
     private final Findings findings = new Findings();
+    /** Of what came by each partition of the stream. */
+    private final Order[] orderByStream;
     private long orders;
     private long wellFormed;
     private long outputs;
     private long changes;
 
-    private Counts(Arguments arguments) {
+    private Counts(Arguments arguments, int partitions) {
         bootstrap = arguments.text(0, "BOOTSTRAP");
         patience = arguments.patience();
+        orderByStream = new Order[partitions];
+        Arrays.setAll(orderByStream, partition -> new Order());
     }
 
     static String run(Arguments arguments) throws Exception {
-        Counts counts = new Counts(arguments);
         String out = arguments.text(2, "OUT");
         String changelog = arguments.text(3, "CHANGELOG");
         int partitions = (int) arguments.number(4, "PARTITIONS");
+        Counts counts = new Counts(arguments, partitions);
         Topics.read(counts.bootstrap, arguments.text(1, "ORDERS"), counts.patience, counts::order);
         Judge.requireInput(!counts.sources.isEmpty());
         counts.await(out);
-        Topics.read(counts.bootstrap, out, counts.patience, counts::output);
+        int outPartitions = Topics.partitions(counts.bootstrap, out);
+        Topics.read(counts.bootstrap, out, counts.patience, record -> counts.output(record, outPartitions));
         counts.lost();
         int found = Topics.partitions(counts.bootstrap, changelog);
         if (found != partitions) {
@@ -139,7 +145,7 @@ final class Counts {
         }
     }
 
-    private void output(ConsumerRecord<byte[], byte[]> record) {
+    private void output(ConsumerRecord<byte[], byte[]> record, int partitions) {
         outputs++;
         Country country = record.key() == null ? null : countries.get(new String(record.key(), StandardCharsets.UTF_8));
         long[] total = total(record.value());
@@ -147,10 +153,9 @@ final class Counts {
             findings.add("unexpected", () -> shown(record));
             return;
         }
-        if (country.partition >= 0 && country.partition != record.partition()) {
-            findings.add("partition", () -> shown(record) + ", others in " + country.partition);
+        if (Topics.partitionOf(record.key(), partitions) != record.partition()) {
+            findings.add("partition", () -> shown(record));
         }
-        country.partition = record.partition();
         if (total[0] != country.told + 1) {
             long before = country.told;
             findings.add("count", () -> shown(record) + " after count " + before);
@@ -171,7 +176,7 @@ final class Counts {
             findings.add("duplicate", () -> shown(record) + " of " + source);
             return;
         }
-        compare(record, country, source);
+        compare(record, source);
     }
 
     /** The first order of that amount that was not met yet, the last one where all were; null where there is none. */
@@ -183,9 +188,10 @@ final class Counts {
         return source;
     }
 
-    private void compare(ConsumerRecord<byte[], byte[]> record, Country country, Source source) {
+    private void compare(ConsumerRecord<byte[], byte[]> record, Source source) {
         source.met = true;
-        if (!country.order.follows(source.partition, record.partition(), source.offset)) {
+        Order order = orderByStream[Topics.partitionOf(record.key(), orderByStream.length)];
+        if (!order.follows(source.partition, record.partition(), source.offset)) {
             findings.add("reordered", () -> shown(record) + " of " + source);
         }
         if (record.timestamp() != source.timestamp) {

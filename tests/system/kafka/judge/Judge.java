@@ -40,10 +40,12 @@ public final class Judge {
               changelog BOOTSTRAP EVENTS CHANGELOG MIN_AGE PARTITIONS [--http URL,URL... --pipeline P --map M] [--sample N]
                   CHANGELOG folds to the last such event of each id; the entries (N of them) are served over HTTP
               totals BOOTSTRAP ORDERS OUT CHANGELOG [--plant ERROR]
-                  writes what `counts` expects, transactionally. ERROR is one of lose, duplicate, swap, jump, timestamp (of an
-                  output), stale, twice (in the changelog), open; or aborted, which is no error
+                  writes what `counts` expects, transactionally. ERROR is one of lose, duplicate, swap (two orders of a country),
+                  swap-countries (of two that share partitions), jump, timestamp (of an output), stale, twice (in the changelog),
+                  open; or aborted, or swap-streams (of two countries that share the output's partition only), which are no errors
               counts BOOTSTRAP ORDERS OUT CHANGELOG PARTITIONS [--http URL,URL... --pipeline P --map M] [--sample N]
-                  OUT holds for each country its orders, counted one by one in order, with the sum so far; CHANGELOG folds to the
+                  OUT holds for each country its orders, counted one by one, with the sum so far, those of one partition of ORDERS
+                  in order where their countries share a partition of OUT, and one of as many as PARTITIONS; CHANGELOG folds to the
                   last of them, each country in the partition that it hashes to; that is what is listed over HTTP, page by page,
                   (and found by key, for N of the countries)
               passthrough BOOTSTRAP IN OUT

@@ -5,7 +5,7 @@ import java.util.Map;
 
 /**
  * The order that a pipeline promises: of the records in one output partition, those that stem from one input partition stand
- * in their input's order.
+ * in their input's order. Where a stream lies between the two, this is so of what passed one of its partitions.
  */
 final class Order {
     private record Pair(int input, int output) {}

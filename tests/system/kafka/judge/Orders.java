@@ -7,6 +7,7 @@ import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.BiPredicate;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.header.Header;
@@ -21,7 +22,12 @@ final class Orders {
     private static final int LETTERS = 26;
 
     /** What counts of a well-formed order; {@code from} is where it stands. */
-    record Order(String country, long amount, ConsumerRecord<byte[], byte[]> from) {}
+    record Order(String country, long amount, ConsumerRecord<byte[], byte[]> from) {
+        /** Where the country stands among so many partitions. */
+        int partition(int partitions) {
+            return Topics.partitionOf(country.getBytes(StandardCharsets.UTF_8), partitions);
+        }
+    }
 
     static String generate(Arguments arguments) throws Exception {
         long customers = arguments.number(3, "CUSTOMERS");
@@ -76,6 +82,10 @@ final class Orders {
     static String totals(Arguments arguments) throws Exception {
         String bootstrap = arguments.text(0, "BOOTSTRAP");
         String planted = arguments.option("plant") == null ? "nothing" : arguments.option("plant");
+        String out = arguments.text(2, "OUT");
+        String changelog = arguments.text(3, "CHANGELOG");
+        int outPartitions = Topics.partitions(bootstrap, out);
+        int partitions = Topics.partitions(bootstrap, changelog);
         List<Order> orders = new ArrayList<>();
         Topics.read(bootstrap, arguments.text(1, "ORDERS"), arguments.patience(), record -> {
             Order order = read(record);
@@ -86,11 +96,16 @@ final class Orders {
         switch (planted) {
             case "lose" -> orders.remove(orders.size() - 1);
             case "duplicate" -> orders.add(orders.get(orders.size() - 1));
-            case "swap" -> swap(orders);
+            case "swap" -> swap(orders, (one, other) -> one.country.equals(other.country));
+            case "swap-countries" -> swap(orders, (one, other) -> !one.country.equals(other.country)
+                    && one.partition(partitions) == other.partition(partitions)
+                    && one.partition(outPartitions) == other.partition(outPartitions));
+            case "swap-streams" -> swap(orders, (one, other) -> one.partition(partitions) != other.partition(partitions)
+                    && one.partition(outPartitions) == other.partition(outPartitions));
             default -> { }
         }
-        var records = counted(orders, arguments.text(2, "OUT"), arguments.text(3, "CHANGELOG"));
-        plant(planted, records, Topics.partitions(bootstrap, arguments.text(3, "CHANGELOG")));
+        var records = counted(orders, out, changelog);
+        plant(planted, records, partitions);
         return Reference.write(arguments, records, planted);
     }
 
@@ -120,7 +135,7 @@ final class Orders {
         ProducerRecord<byte[], byte[]> last = records.get(change);
         ProducerRecord<byte[], byte[]> output = records.get(change - 1);
         switch (error) {
-            case "nothing", "aborted", "open", "lose", "duplicate", "swap" -> { }
+            case "nothing", "aborted", "open", "lose", "duplicate", "swap", "swap-countries", "swap-streams" -> { }
             case "jump" -> {
                 JsonNode total = Rules.parse(output.value());
                 byte[] value = total(total.get("count").longValue() + 1, total.get("sum").longValue());
@@ -138,19 +153,18 @@ final class Orders {
         }
     }
 
-    /** Two orders of one country and one partition are counted the other way round. */
-    private static void swap(List<Order> orders) {
-        for (int later = orders.size() - 1; later > 0; later--) {
-            for (int earlier = later - 1; earlier >= 0; earlier--) {
-                Order one = orders.get(earlier);
-                Order other = orders.get(later);
-                if (one.country.equals(other.country) && one.from.partition() == other.from.partition()) {
-                    Collections.swap(orders, earlier, later);
-                    return;
-                }
+    /** Two orders that follow one another in their partition, and of which this is true, are counted the other way round. */
+    private static void swap(List<Order> orders, BiPredicate<Order, Order> wanted) {
+        Map<Integer, Integer> next = new HashMap<>();
+        for (int earlier = orders.size() - 1; earlier >= 0; earlier--) {
+            Order one = orders.get(earlier);
+            Integer later = next.put(one.from.partition(), earlier);
+            if (later != null && wanted.test(one, orders.get(later))) {
+                Collections.swap(orders, earlier, later);
+                return;
             }
         }
-        throw new IllegalArgumentException("no two orders are of one country and partition: nothing to swap");
+        throw new IllegalArgumentException("no two such orders follow one another: nothing to swap");
     }
 
     private Orders() {}

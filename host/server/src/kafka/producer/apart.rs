@@ -9,7 +9,7 @@ use rdkafka_sys as sys;
 use super::super::callbacks::millis;
 use super::super::verdict::TransactionError;
 use super::{Producer, SLICE};
-use crate::threads;
+use crate::{fault, threads};
 
 /// How long a commit takes before that is said, and between sayings.
 const LONG: Duration = Duration::from_secs(2);
@@ -38,6 +38,7 @@ unsafe impl Send for Asked {}
 
 impl Asked {
     pub fn add_offsets(self) -> Result<(), TransactionError> {
+        fault::hang("offsets");
         // SAFETY: the client is alive, or left behind for good; the call copies list and group metadata before it waits.
         unsafe {
             let (offsets, group) = (self.offsets, self.group);
@@ -49,11 +50,16 @@ impl Asked {
     }
 
     pub fn commit(self) -> Result<(), TransactionError> {
+        fault::hang("commit");
         // SAFETY: the client is alive, or left behind for good; the error object is taken over.
-        unsafe {
+        let ended = unsafe {
             let error = sys::rd_kafka_commit_transaction(self.native, millis(SLICE));
             TransactionError::check(error)
+        };
+        if ended.is_ok() {
+            fault::hang("committed");
         }
+        ended
     }
 }
 
