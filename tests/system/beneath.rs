@@ -288,6 +288,30 @@ fn what_retention_took_before_it_was_read_stops_its_task_and_no_other_with_state
     assert!(life.terminate(WITHIN).success());
 }
 
+/// As a topic that lost its last records with its only broker, or an offset that somebody set.
+#[test]
+fn an_offset_past_the_end_stops_its_task_and_is_named() {
+    let (folder, name) = (Folder::new("beneath"), "past-the-end");
+    let (input, output) = topics(name, 1);
+    let mut life = run(&folder, &pipeline(name));
+    write_values(&folder, &input, &["state count a"]);
+    wait_records(&mut life, 1);
+    command("drain", &folder, &["--instance", "a"]);
+    assert!(life.wait_exit(WITHIN).success());
+    judge::run(&["commit", &shared_kafka().direct(), name, &input, "7"]);
+    let mut life = start(&folder, &pipeline(name));
+    let worker = wait_worker(&mut life, |worker| !worker["stopped"][0].is_null());
+    let stopped = &worker["stopped"][0];
+    assert_eq!((&stopped["topic"], &stopped["offset"]), (&input.into(), &7.into()));
+    let reason = stopped["reason"].as_str().unwrap_or_default();
+    assert!(
+        reason.contains("kafka-consumer-groups.sh --reset-offsets"),
+        "{worker}"
+    );
+    assert!(life.terminate(WITHIN).success());
+    assert_eq!(values(&output), ["1"]);
+}
+
 /// The records of a keyed stream are deleted once they are consumed.
 #[test]
 fn streams_are_purged_as_they_are_consumed() {

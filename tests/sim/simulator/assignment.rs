@@ -1,5 +1,5 @@
 //! A worker takes partitions and gives them up: its inputs', and with them those of the maps. Part of the loop, as in
-//! `host/server/src/worker_thread/assignment.rs` and `succession.rs`.
+//! `host/server/src/worker_thread/assignment.rs` and `host/server/src/succession.rs`.
 //!
 //! Invariant: map partitions are taken after the stable offsets of the inputs were read.
 
@@ -56,13 +56,17 @@ impl Loop {
             match self.member.committed(places).await {
                 Ok(offsets) => break offsets,
                 Err(_) => {
+                    if taking {
+                        succession.unblock(self, places).await;
+                    }
                     self.back_off(&mut back_off, &mut stopping).await?;
                     self.look_after_seat();
                 }
             }
         };
         if taking {
-            succession.succeed(self, &offsets).await;
+            let metadata = offsets.iter().map(|at| &*at.metadata);
+            succession.succeed(self, metadata).await;
         }
         self.succession = succession;
         Ok(offsets)
@@ -134,36 +138,45 @@ impl Loop {
 pub struct Succession {
     /// In the group when there was a look last; none if they could not be listed then.
     present: Option<BTreeSet<String>>,
-    /// What the last look ended.
+    /// What was ended, of seats that were not in the group since.
     ended: BTreeSet<String>,
 }
 
 impl Succession {
     async fn look(&mut self, worker: &Loop) {
         let listed = others(&worker.world, worker.life, &worker.instance).await;
-        self.ended.clear();
         let before = std::mem::replace(&mut self.present, listed);
-        if let (Some(before), Some(present)) = (before, &self.present) {
-            for seat in before.difference(present) {
-                end(worker, seat).await;
-                self.ended.insert(seat.clone());
-            }
-        }
-    }
-
-    async fn succeed(&self, worker: &Loop, offsets: &[CommittedOffset]) {
         let Some(present) = &self.present else {
             return;
         };
-        let tokens = offsets
-            .iter()
-            .filter_map(|at| Token::from_metadata(&at.metadata));
+        self.ended.retain(|seat| !present.contains(seat));
+        for seat in before.unwrap_or_default().difference(present) {
+            end(worker, seat).await;
+            self.ended.insert(seat.clone());
+        }
+    }
+
+    async fn succeed(&mut self, worker: &Loop, metadata: impl Iterator<Item = &str>) {
+        let Some(present) = &self.present else {
+            return;
+        };
+        let tokens = metadata.filter_map(Token::from_metadata);
         let others = tokens.filter(|token| *token.instance != *worker.instance);
         let seats: BTreeSet<String> = others
             .map(|token| seat_of(&token.instance, token.worker))
             .collect();
         for seat in &(&seats - present) - &self.ended {
             end(worker, &seat).await;
+            self.ended.insert(seat);
+        }
+    }
+
+    /// Ends what was left open by whoever committed last, while what is pending hides whose it is.
+    async fn unblock(&mut self, worker: &Loop, places: &[TopicPartition]) {
+        self.look(worker).await;
+        if let Ok(metadata) = worker.member.last_metadata(places).await {
+            worker.world.count(Course::Unblocked);
+            self.succeed(worker, metadata.iter().map(|told| &**told)).await;
         }
     }
 }

@@ -43,6 +43,7 @@ courses! {
     MarkerLate = "markers that landed after others of their transaction",
     Concurrent = "answers CONCURRENT_TRANSACTIONS",
     Unstable = "offsets found pending",
+    Unblocked = "looks for who committed last, while offsets could not be read",
     Trap = "traps of plugins",
     ReloadTried = "new plugins put to trial",
     ReloadTaken = "workers that took them",

@@ -326,6 +326,23 @@ impl Member {
         }
     }
 
+    /// What stands beside the last committed offsets, whatever is pending.
+    pub async fn last_metadata(
+        &self,
+        places: &[TopicPartition],
+    ) -> Result<Vec<String>, Unanswered> {
+        let (asked, topics) = (places.to_vec(), Rc::clone(&self.topics));
+        let read = move |broker: &mut Broker, _| {
+            let one = |at: &TopicPartition| {
+                let place = (&*topics[at.topic.0], at.partition);
+                let found = broker.fetch_offset(NAME, place, false).ok().flatten();
+                found.map(|found| found.metadata.clone())
+            };
+            asked.iter().filter_map(one).collect()
+        };
+        self.world.ask(self.life, Request::Coordinator, read).await
+    }
+
     pub fn positions(&self) -> BTreeMap<TopicPartition, i64> {
         let places = self.places.borrow();
         let known = places

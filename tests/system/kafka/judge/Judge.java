@@ -18,6 +18,8 @@ public final class Judge {
                   deletes a topic and waits until it is gone
               trim BOOTSTRAP TOPIC OFFSET
                   deletes what stands before OFFSET in partition 0, as retention would
+              commit BOOTSTRAP GROUP TOPIC OFFSET
+                  sets what the group, with nobody in it, has committed of partition 0
               size BOOTSTRAP TOPIC
                   says how many bytes the topic takes on disk
               generate BOOTSTRAP TOPIC COUNT IDS MALFORMED_PER_MILLE [--rate R] [--from N] [--while FILE]
@@ -81,6 +83,7 @@ public final class Judge {
             Map.entry("topic", Topics::create),
             Map.entry("delete", Topics::delete),
             Map.entry("trim", Topics::trim),
+            Map.entry("commit", Topics::commit),
             Map.entry("size", Topics::size),
             Map.entry("generate", Generate::run),
             Map.entry("edge", Edge::run),

@@ -24,6 +24,7 @@ import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.common.IsolationLevel;
 import org.apache.kafka.common.TopicPartition;
@@ -77,6 +78,15 @@ final class Topics {
         try (Admin admin = admin(arguments.text(0, "BOOTSTRAP"))) {
             long start = admin.deleteRecords(Map.of(partition, before)).lowWatermarks().get(partition).get().lowWatermark();
             return partition + " start=" + start;
+        }
+    }
+
+    static String commit(Arguments arguments) throws Exception {
+        TopicPartition partition = new TopicPartition(arguments.text(2, "TOPIC"), 0);
+        var offset = new OffsetAndMetadata(arguments.number(3, "OFFSET"));
+        try (Admin admin = admin(arguments.text(0, "BOOTSTRAP"))) {
+            admin.alterConsumerGroupOffsets(arguments.text(1, "GROUP"), Map.of(partition, offset)).all().get();
+            return partition + " committed=" + offset.offset();
         }
     }
 
