@@ -1,6 +1,12 @@
 //! What happened, counted: every fault that was met and every course that is worth meeting. A simulator that never meets a course says
 //! nothing about it, so the counts are part of the result.
 
+/// In so many seeds every course is met, but for the rare one: the next is met some 16 times or more.
+const MEETS: u64 = 10_000;
+
+/// In so many that one too: it is met some twice in 10,000.
+const MEETS_RARE: u64 = 100_000;
+
 macro_rules! courses {
     ($($name:ident = $words:literal,)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +96,16 @@ courses! {
     TransactionTimedOut = "transactions that timed out",
 }
 
+impl Course {
+    /// So many seeds meet it, wherever they begin.
+    fn is_met_in(self) -> u64 {
+        match self {
+            Self::InDoubtRevoked => MEETS_RARE,
+            _ => MEETS,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Courses(Vec<u64>);
 
@@ -112,5 +128,32 @@ impl Courses {
         for (sum, more) in self.0.iter_mut().zip(&other.0) {
             *sum += more;
         }
+    }
+
+    /// What so many seeds should have met, and didn't: they would show nothing of it.
+    pub fn unmet(&self, seeds: u64) -> Vec<Course> {
+        let all = Course::ALL.iter().copied();
+        all.filter(|course| self.of(*course) == 0 && seeds >= course.is_met_in())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_never_met_is_told_from_enough_seeds_on() {
+        let mut courses = Courses::default();
+        for course in Course::ALL {
+            if ![Course::Killed, Course::InDoubtRevoked].contains(course) {
+                courses.count(*course);
+            }
+        }
+        let check = |seeds, expected: &[Course]| assert_eq!(courses.unmet(seeds), expected);
+        check(9_999, &[]);
+        check(10_000, &[Course::Killed]);
+        check(99_999, &[Course::Killed]);
+        check(100_000, &[Course::Killed, Course::InDoubtRevoked]);
     }
 }
