@@ -24,7 +24,7 @@ pub fn befall(world: &Rc<World>, fault: Fault) {
         | Fault::LoseReplies { lasts, .. }
         | Fault::Late { lasts, .. }
         | Fault::LateEnds { lasts, .. }
-        | Fault::CoordinatorMoves { lasts }
+        | Fault::CoordinatorRefuses { lasts }
         | Fault::Traps { lasts, .. }
         | Fault::SendFails { lasts } => {
             last(world, fault, lasts, |_| ());

@@ -54,7 +54,8 @@ pub enum Fault {
         percent: u32,
         lasts: i64,
     },
-    CoordinatorMoves {
+    /// Coordinators answer that they are none, or none yet. None really moves: what was on its way when that began is done.
+    CoordinatorRefuses {
         lasts: i64,
     },
     /// SIGKILL; it starts again after a while, or only when all is healed.
@@ -299,7 +300,7 @@ impl Plan {
             1 | 2 => Fault::LoseReplies { percent, lasts },
             3 => Fault::Late { percent, lasts },
             4..7 => Fault::LateEnds { percent, lasts },
-            7 => Fault::CoordinatorMoves { lasts },
+            7 => Fault::CoordinatorRefuses { lasts },
             8..12 => Fault::Kill {
                 host,
                 down: dice.chance(80).then_some(down),

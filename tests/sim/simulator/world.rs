@@ -390,9 +390,10 @@ impl World {
             return Fate::Lost;
         }
         let to_coordinator = matches!(request, Request::Coordinator | Request::End);
-        if to_coordinator && weather.has(|fault| matches!(fault, Fault::CoordinatorMoves { .. })) {
+        if to_coordinator && weather.has(|fault| matches!(fault, Fault::CoordinatorRefuses { .. }))
+        {
             self.count(if self.chance(50) {
-                Course::CoordinatorMoved
+                Course::NotCoordinator
             } else {
                 Course::CoordinatorLoading
             });
