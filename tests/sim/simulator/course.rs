@@ -85,6 +85,7 @@ courses! {
     Succeeded = "seats of others ended on taking their partitions",
     TableFell = "tables that fell out of live",
     GateShut = "records held back until tables were live",
+    LookupFound = "lookups that found their key",
     Resumed = "map partitions that came back and were read on",
     SnapshotWritten = "snapshots written",
     SnapshotUsed = "snapshots used",

@@ -12,10 +12,14 @@
 //! - `map`: a map partition is the fold of what is committed up to its position; where its task changes it, up to there or to the end of
 //!   a later transaction.
 //! - `fenced-committed`: nothing is committed that a producer wrote which a newer one of its name has fenced.
+//! - `stale-lookup`: what a committed output says of a table stood there, and no earlier than what a committed output of the same partition
+//!   said before it.
 //!
 //! Others say themselves what is wrong: `stale-end` a late request that ended a later transaction of the same producer, `guest-remembers` a
 //! plugin instance that is given what it had seen, `panic` a check within the engine, `no-progress` something left to do when all is long
 //! healed, `no-end` a run that goes on and on.
+
+mod lookups;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,9 +29,10 @@ use millstream_engine::commit::token::Token;
 use millstream_engine::pipeline::{Kept, Pipeline};
 use millstream_engine::state::restore::{MapPartition, Phase};
 
-use super::pipeline::{DEAD, MapPlace, NAME};
+use super::pipeline::{DEAD, MapPlace, NAME, OUT};
 use super::reference::{Reference, Text, Work, text};
 use super::world::Violation;
+use lookups::Lookups;
 
 pub type Place = (String, u32);
 
@@ -84,6 +89,7 @@ pub struct Judge {
     reference: Reference,
     /// By the life of the map partition.
     folds: BTreeMap<u64, Fold>,
+    lookups: Lookups,
 }
 
 impl Judge {
@@ -96,6 +102,7 @@ impl Judge {
             offsets: BTreeMap::new(),
             reference,
             folds: BTreeMap::new(),
+            lookups: Lookups::default(),
         }
     }
 
@@ -220,7 +227,29 @@ impl Judge {
             let offset = place.and_then(|place| self.offsets.get(&place));
             offset.copied().unwrap_or(0)
         };
-        self.reference.compare(&expected, &work, committed)
+        self.reference.compare(&expected, &work, committed)?;
+        self.judge_lookups(broker, open)
+    }
+
+    fn judge_lookups(&mut self, broker: &Broker, open: &Open) -> Result<(), Violation> {
+        let mut steps = self.pipeline.steps.iter();
+        let Some(granted) = steps.find_map(|step| step.lookups.first()) else {
+            return Ok(());
+        };
+        let table = self.pipeline.topic_of(granted.map);
+        let tables: Vec<&Log> = self
+            .logs
+            .iter()
+            .filter(|log| log.place.0 == table)
+            .collect();
+        for (log, at) in &open.records {
+            let (log, record) = (&self.logs[*log], &self.logs[*log].records[*at]);
+            if log.place.0 == OUT {
+                let value = record.value.as_deref().unwrap_or_default();
+                self.lookups.judge(broker, &tables, &record.key, value)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the records of a partition come to from one offset to another.

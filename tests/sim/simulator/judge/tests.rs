@@ -44,6 +44,7 @@ impl Court {
             workers: 1,
             interval: 50,
             poll_max: 9,
+            slow_tables: false,
             incoming: Vec::new(),
             faults: Vec::new(),
         };
@@ -283,4 +284,39 @@ fn a_map_is_the_fold_of_its_topic() {
         court.change(USERS, "c", Some("4"));
         assert_eq!(court.see(changes), expected, "{changes:?}");
     }
+}
+
+#[test]
+fn what_is_looked_up_stood_in_the_table_and_is_never_older_than_before() {
+    let check = |outputs: &[&str], expected: Option<&str>| {
+        let mut court = Court::new(Shape::Lookup, OnError::Skip);
+        let changes = [
+            ("k", Some("v1")),
+            ("other", Some("w1")),
+            ("k", None),
+            ("k", Some("v2")),
+        ];
+        for (key, value) in changes {
+            court.change(TABLE, key, value);
+        }
+        let values = ["10", "20", "30"];
+        court.input(&values);
+        let mut found = None;
+        for (((offset, number), value), output) in (0..).zip(1..).zip(values).zip(outputs) {
+            assert_eq!(found, None, "{outputs:?}");
+            court.output(&format!("0:{offset}:{value}={output}"));
+            found = court.commit(&[(0, offset + 1, number)]);
+        }
+        assert_eq!(found, expected, "{outputs:?}");
+    };
+    check(&["none", "v1", "v2"], None);
+    check(&["v1", "none", "v2"], None);
+    check(&["v2", "v2"], None);
+    let stale = Some("stale-lookup");
+    // Of another key, of none, older, absent again.
+    check(&["w1"], stale);
+    check(&["v3"], stale);
+    check(&["v2", "v1"], stale);
+    check(&["v2", "none"], stale);
+    check(&["v1", "none", "v1"], stale);
 }
