@@ -100,7 +100,10 @@ fn chosen(all: Vec<Bug>, arguments: &Arguments) -> Vec<Bug> {
 /// A net that fails by itself would catch everything.
 fn hold_without(tree: &Tree, bugs: &[Bug]) -> Result<()> {
     tree.renew()?;
-    let nets: BTreeSet<&Net> = bugs.iter().flat_map(|bug| &bug.nets).collect();
+    let nets: BTreeSet<&Net> = bugs
+        .iter()
+        .flat_map(|bug| bug.seed.iter().chain(&bug.nets))
+        .collect();
     for net in nets {
         let began = Instant::now();
         net.build(tree)?;
@@ -120,23 +123,27 @@ fn hold_without(tree: &Tree, bugs: &[Bug]) -> Result<()> {
     Ok(())
 }
 
-/// Nets are cast from the cheapest on, until one catches the bug.
+/// The seed that is kept because of it must fail, and then nets are cast from the cheapest on, until one catches the bug.
 fn plant(tree: &Tree, bug: &Bug) -> Result<Fate> {
     tree.renew()?;
     if let Err(why) = tree.apply(&bug.path) {
         return Ok(Fate::Error(format!("it doesn't apply: {why:#}")));
     }
-    for net in &bug.nets {
+    for net in bug.seed.iter().chain(&bug.nets) {
         if let Err(why) = net.build(tree) {
             return Ok(Fate::Error(format!("it doesn't build: {why:#}")));
         }
-        match net.cast(tree, &bug.name)? {
-            Outcome::Held => {}
-            Outcome::Failed(by) => {
+        match (net.cast(tree, &bug.name)?, net) {
+            (Outcome::Held, Net::Seed(seed)) => {
+                let why = format!("seed {seed} holds with it: it shows nothing any more");
+                return Ok(Fate::Error(why));
+            }
+            (Outcome::Held, _) | (Outcome::Failed(_), Net::Seed(_)) => {}
+            (Outcome::Failed(by), net) => {
                 let net = net.clone();
                 return Ok(Fate::Caught { net, by });
             }
-            Outcome::Unclear(why) => return Ok(Fate::Error(format!("{net}: {why}"))),
+            (Outcome::Unclear(why), net) => return Ok(Fate::Error(format!("{net}: {why}"))),
         }
     }
     Ok(Fate::Missed)

@@ -13,8 +13,8 @@ use crate::{Broker, CommittedOffset, Place, Record, log};
 /// A record as it stands in a log.
 #[derive(Clone, Copy, Debug)]
 pub struct Written<'a> {
-    /// Id of the producer in whose transaction it is, however that ended or will.
-    pub transactional: Option<i64>,
+    /// Id and epoch of the producer in whose transaction it is, however that ended or will.
+    pub transactional: Option<(i64, i16)>,
     pub record: Record<'a>,
 }
 

@@ -68,8 +68,8 @@ pub(crate) struct Log {
 struct Batch {
     /// Offset of its last record when it was appended, or of the marker.
     last: i64,
-    /// Id of the producer in whose transaction the records are.
-    transactional: Option<i64>,
+    /// Id and epoch of the producer in whose transaction the records are.
+    transactional: Option<(i64, i16)>,
     aborted: bool,
     records: Arc<Records>,
     /// From when on compaction may drop its tombstones, or the marker (KIP-534).
@@ -165,7 +165,7 @@ impl Log {
         }
         records.shift(base);
         let transactional = producer.filter(|producer| producer.transactional_id.is_some());
-        let transactional = transactional.map(|producer| producer.id);
+        let transactional = transactional.map(|producer| (producer.id, producer.epoch));
         self.push(records.end() - 1, transactional, records);
         Ok(base)
     }
@@ -180,13 +180,13 @@ impl Log {
         {
             let from = self.batches.partition_point(|batch| batch.last < first);
             for batch in self.batches.range_mut(from..) {
-                batch.aborted |= batch.transactional == Some(producer_id);
+                batch.aborted |= batch.transactional.is_some_and(|(id, _)| id == producer_id);
             }
         }
         self.push(self.end, None, Records::default());
     }
 
-    fn push(&mut self, last: i64, transactional: Option<i64>, records: Records) {
+    fn push(&mut self, last: i64, transactional: Option<(i64, i16)>, records: Records) {
         self.end = last + 1;
         self.batches.push_back(Batch {
             last,
@@ -229,8 +229,8 @@ impl Log {
         Ok(fetched)
     }
 
-    /// Every record from `offset` on, with the id of the producer in whose transaction it is.
-    pub fn written(&self, offset: i64) -> impl Iterator<Item = (Option<i64>, Record<'_>)> {
+    /// Every record from `offset` on, with id and epoch of the producer in whose transaction it is.
+    pub fn written(&self, offset: i64) -> impl Iterator<Item = (Option<(i64, i16)>, Record<'_>)> {
         let from = self.batches.partition_point(|batch| batch.last < offset);
         let batches = self.batches.range(from..);
         let all = batches.flat_map(|batch| {

@@ -30,6 +30,9 @@ const FETCH_BYTES: usize = 2048;
 /// The topic's id: topics are never made anew here.
 const TOPIC_ID: u128 = 7;
 
+/// How long after it was taken a slow table may bring nothing yet.
+const STARTS_WITHIN: i64 = 150;
+
 /// Slots that a snapshot takes in at a time.
 const STEP_SLOTS: u32 = 3;
 
@@ -45,6 +48,8 @@ pub struct Changelogs {
     broken: Vec<MapPlace>,
     /// When a snapshot has been looked for, and with which bounds.
     loading: BTreeMap<MapPlace, (i64, (i64, i64))>,
+    /// From when on those that are slow can be read.
+    starting: BTreeMap<MapPlace, i64>,
     budget: Arc<Budget>,
 }
 
@@ -63,6 +68,7 @@ impl Changelogs {
             parked: BTreeMap::new(),
             broken: Vec::new(),
             loading: BTreeMap::new(),
+            starting: BTreeMap::new(),
             budget: Budget::new(usize::MAX / 4, pipeline.maps.len()),
         }
     }
@@ -112,6 +118,14 @@ impl Changelogs {
         }
         self.held = held;
         self.loading = loading;
+        self.starting.clear();
+        if self.world.plan.slow_tables {
+            let starts = |place: &MapPlace| {
+                let after = self.world.between(0, STARTS_WITHIN);
+                (*place, self.world.now() + after)
+            };
+            self.starting = places.iter().map(starts).collect();
+        }
         self.parked.clear();
         self.broken.clear();
         Ok(())
@@ -167,10 +181,16 @@ impl Changelogs {
     pub async fn poll(&mut self) -> usize {
         self.take_loaded();
         self.rebuild_broken().await;
+        let now = self.world.now();
+        self.starting.retain(|_, from| *from > now);
+        let is_read = |place: &MapPlace| {
+            let is_early = self.loading.contains_key(place) || self.starting.contains_key(place);
+            !is_early && !self.broken.contains(place)
+        };
         let wanted: Vec<(MapPlace, i64)> = self
             .held
             .iter()
-            .filter(|(place, _)| !self.loading.contains_key(place) && !self.broken.contains(place))
+            .filter(|(place, _)| is_read(place))
             .map(|(place, shared)| (*place, shared.borrow().position()))
             .collect();
         if wanted.is_empty() {

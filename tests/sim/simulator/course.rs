@@ -1,6 +1,12 @@
 //! What happened, counted: every fault that was met and every course that is worth meeting. A simulator that never meets a course says
 //! nothing about it, so the counts are part of the result.
 
+/// In so many seeds every course is met, but for the rare one: the next is met some 16 times or more.
+const MEETS: u64 = 10_000;
+
+/// In so many that one too: it is met some twice in 10,000.
+const MEETS_RARE: u64 = 100_000;
+
 macro_rules! courses {
     ($($name:ident = $words:literal,)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,17 +33,18 @@ courses! {
     RequestLate = "requests late: they arrive after their time-out",
     EndLate = "requests to end a transaction late",
     StaleEnd = "late ends that found their transaction gone",
-    CoordinatorMoved = "requests to a coordinator that had moved",
-    CoordinatorLoading = "requests to a coordinator that was loading",
+    NotCoordinator = "requests answered NOT_COORDINATOR",
+    CoordinatorLoading = "requests answered COORDINATOR_LOAD_IN_PROGRESS",
     CutOff = "processes cut off from the brokers",
     Killed = "processes killed",
     KilledForGood = "processes killed until the faults were healed",
-    Frozen = "processes frozen past their session",
+    Frozen = "processes frozen",
+    FrozenPast = "processes frozen past their session",
     Twin = "second processes of a seat",
     Stopped = "processes stopped, keeping their seat",
     Drained = "processes drained: they left the group",
     BrokerRestart = "broker restarts",
-    Compacted = "compactions of a changelog",
+    Compacted = "compactions that took records out of a partition",
     ClockJumped = "clock jumps of a day",
     MarkersHeld = "times markers were held back",
     MarkerLate = "markers that landed after others of their transaction",
@@ -79,6 +86,7 @@ courses! {
     Succeeded = "seats of others ended on taking their partitions",
     TableFell = "tables that fell out of live",
     GateShut = "records held back until tables were live",
+    LookupFound = "lookups that found their key",
     Resumed = "map partitions that came back and were read on",
     SnapshotWritten = "snapshots written",
     SnapshotUsed = "snapshots used",
@@ -88,6 +96,16 @@ courses! {
     SnapshotTooOld = "snapshots refused for their age",
     InputAborted = "input that was aborted upstream",
     TransactionTimedOut = "transactions that timed out",
+}
+
+impl Course {
+    /// So many seeds meet it, wherever they begin.
+    fn is_met_in(self) -> u64 {
+        match self {
+            Self::InDoubtRevoked => MEETS_RARE,
+            _ => MEETS,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -112,5 +130,32 @@ impl Courses {
         for (sum, more) in self.0.iter_mut().zip(&other.0) {
             *sum += more;
         }
+    }
+
+    /// What so many seeds should have met, and didn't: they would show nothing of it.
+    pub fn unmet(&self, seeds: u64) -> Vec<Course> {
+        let all = Course::ALL.iter().copied();
+        all.filter(|course| self.of(*course) == 0 && seeds >= course.is_met_in())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_never_met_is_told_from_enough_seeds_on() {
+        let mut courses = Courses::default();
+        for course in Course::ALL {
+            if ![Course::Killed, Course::InDoubtRevoked].contains(course) {
+                courses.count(*course);
+            }
+        }
+        let check = |seeds, expected: &[Course]| assert_eq!(courses.unmet(seeds), expected);
+        check(9_999, &[]);
+        check(10_000, &[Course::Killed]);
+        check(99_999, &[Course::Killed]);
+        check(100_000, &[Course::Killed, Course::InDoubtRevoked]);
     }
 }

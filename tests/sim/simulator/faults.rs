@@ -4,12 +4,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use millstream_broker::Broker;
+
 use super::course::Course;
-use super::member::SESSION;
 use super::operator::spawn_process;
 use super::pipeline::Code;
 use super::plan::{FAULTS_UNTIL, Fault};
-use super::world::World;
+use super::world::{Life, World};
 
 const DAY: i64 = 86_400_000;
 
@@ -23,7 +24,7 @@ pub fn befall(world: &Rc<World>, fault: Fault) {
         | Fault::LoseReplies { lasts, .. }
         | Fault::Late { lasts, .. }
         | Fault::LateEnds { lasts, .. }
-        | Fault::CoordinatorMoves { lasts }
+        | Fault::CoordinatorRefuses { lasts }
         | Fault::Traps { lasts, .. }
         | Fault::SendFails { lasts } => {
             last(world, fault, lasts, |_| ());
@@ -43,40 +44,31 @@ pub fn befall(world: &Rc<World>, fault: Fault) {
             compact(world);
         }
         Fault::Kill { host, down } => {
-            world.count(if down.is_some() {
+            let course = if down.is_some() {
                 Course::Killed
             } else {
                 Course::KilledForGood
-            });
-            for life in world.lives.borrow_mut().iter_mut() {
-                life.alive &= life.host != host;
-            }
+            };
+            each_life(world, host, course, |life| life.alive = false);
             start_later(world, host, down.unwrap_or(FAULTS_UNTIL));
         }
-        Fault::Freeze { host, lasts } => {
-            if lasts > SESSION {
-                world.count(Course::Frozen);
-            }
-            let until = world.now() + lasts;
-            each_life(world, host, |life| life.frozen_until = until);
-        }
+        Fault::Freeze { host, lasts } => freeze(world, host, lasts),
         Fault::CutOff { host, lasts } => {
-            world.count(Course::CutOff);
             let until = world.now() + lasts;
-            each_life(world, host, |life| life.cut_until = until);
+            each_life(world, host, Course::CutOff, |life| life.cut_until = until);
         }
         Fault::Twin { host } => {
-            world.count(Course::Twin);
+            if has_life(world, host) {
+                world.count(Course::Twin);
+            }
             spawn_process(world, host);
         }
         Fault::Stop { host, down } => {
-            world.count(Course::Stopped);
-            each_life(world, host, |life| life.stop = true);
+            each_life(world, host, Course::Stopped, |life| life.stop = true);
             start_later(world, host, down);
         }
         Fault::Drain { host, down } => {
-            world.count(Course::Drained);
-            each_life(world, host, |life| {
+            each_life(world, host, Course::Drained, |life| {
                 life.drain = true;
                 life.stop = true;
             });
@@ -111,12 +103,32 @@ fn reload(world: &Rc<World>, host: usize, code: Code) {
     });
 }
 
-fn each_life(world: &World, host: usize, mut befalls: impl FnMut(&mut super::world::Life)) {
+/// Befalls the processes that a host has, and counts them.
+fn each_life(world: &World, host: usize, course: Course, mut befalls: impl FnMut(&mut Life)) {
     let mut lives = world.lives.borrow_mut();
     let here = lives
         .iter_mut()
         .filter(|life| life.host == host && life.alive);
-    here.for_each(&mut befalls);
+    for life in here {
+        world.count(course);
+        befalls(life);
+    }
+}
+
+fn has_life(world: &World, host: usize) -> bool {
+    let lives = world.lives.borrow();
+    lives.iter().any(|life| life.host == host && life.alive)
+}
+
+/// Whether it lasts past the session shows when the process goes on: it may be killed before, or all is healed.
+fn freeze(world: &World, host: usize, lasts: i64) {
+    let (now, elapsed) = (world.now(), world.elapsed());
+    each_life(world, host, Course::Frozen, |life| {
+        if life.frozen_until <= now {
+            life.frozen_since = Some(elapsed);
+        }
+        life.frozen_until = now + lasts;
+    });
 }
 
 /// Something that is so for a while, and then `over`, unless all was healed before.
@@ -140,11 +152,7 @@ fn start_later(world: &Rc<World>, host: usize, after: i64) {
     let later = Rc::clone(world);
     world.spawn(None, async move {
         later.sleep(after).await;
-        let runs = {
-            let lives = later.lives.borrow();
-            lives.iter().any(|life| life.host == host && life.alive)
-        };
-        if !runs {
+        if !has_life(&later, host) {
             spawn_process(&later, host);
         }
     });
@@ -180,10 +188,17 @@ fn compact(world: &World) {
         .map(|(name, partitions, _)| (name.to_owned(), partitions))
         .collect();
     for (name, partitions) in compacted {
-        world.count(Course::Compacted);
+        let left = |broker: &Broker, partition| {
+            let records = broker.written((&name, partition), 0);
+            records.expect("the topic is there").count()
+        };
         for partition in 0..partitions {
+            let before = left(&broker, partition);
             let done = broker.compact(world.now(), (&name, partition));
             done.expect("the topic is there");
+            if left(&broker, partition) < before {
+                world.count(Course::Compacted);
+            }
         }
     }
 }
@@ -206,8 +221,9 @@ fn befall_disk(world: &World, host: usize, fault: Fault) {
                 file[at] ^= 1 << world.below(8);
             }
             _ => {
-                world.count(Course::SnapshotReverted);
-                if let Some(backup) = disk.backup.get(place) {
+                let backup = disk.backup.get(place);
+                if let Some(backup) = backup.filter(|backup| *backup != file) {
+                    world.count(Course::SnapshotReverted);
                     *file = backup.clone();
                 }
             }

@@ -11,11 +11,15 @@
 //! - `uncommitted-read`: steps are given committed records only, and maps fold none but those.
 //! - `map`: a map partition is the fold of what is committed up to its position; where its task changes it, up to there or to the end of
 //!   a later transaction.
-//! - `fenced-committed`: nothing is committed by a producer that a newer one of its name has fenced.
+//! - `fenced-committed`: nothing is committed that a producer wrote which a newer one of its name has fenced.
+//! - `stale-lookup`: what a committed output says of a table stood there, and no earlier than what a committed output of the same partition
+//!   said before it.
 //!
 //! Others say themselves what is wrong: `stale-end` a late request that ended a later transaction of the same producer, `guest-remembers` a
 //! plugin instance that is given what it had seen, `panic` a check within the engine, `no-progress` something left to do when all is long
 //! healed, `no-end` a run that goes on and on.
+
+mod lookups;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,9 +29,10 @@ use millstream_engine::commit::token::Token;
 use millstream_engine::pipeline::{Kept, Pipeline};
 use millstream_engine::state::restore::{MapPartition, Phase};
 
-use super::pipeline::{DEAD, MapPlace, NAME};
+use super::pipeline::{DEAD, MapPlace, NAME, OUT};
 use super::reference::{Reference, Text, Work, text};
 use super::world::Violation;
+use lookups::Lookups;
 
 pub type Place = (String, u32);
 
@@ -59,8 +64,8 @@ struct Log {
 #[derive(Debug)]
 struct Open {
     number: usize,
-    /// Of the producer that began it.
-    epoch: Option<i16>,
+    /// Of the producers that began it and wrote its records.
+    epochs: BTreeSet<i16>,
     /// By their logs.
     records: Vec<(usize, usize)>,
 }
@@ -84,6 +89,7 @@ pub struct Judge {
     reference: Reference,
     /// By the life of the map partition.
     folds: BTreeMap<u64, Fold>,
+    lookups: Lookups,
 }
 
 impl Judge {
@@ -96,6 +102,7 @@ impl Judge {
             offsets: BTreeMap::new(),
             reference,
             folds: BTreeMap::new(),
+            lookups: Lookups::default(),
         }
     }
 
@@ -123,23 +130,23 @@ impl Judge {
         for (_, view) in broker.transactions() {
             if view.standing == Standing::Ongoing {
                 let open = open(&mut self.open, &mut self.transactions, view.producer_id);
-                open.epoch.get_or_insert(view.epoch);
+                open.epochs.insert(view.epoch);
             } else if let Some(open) = self.open.remove(&view.producer_id) {
                 let outcome = match view.standing {
                     Standing::Decided(outcome) | Standing::Complete(outcome) => outcome,
                     Standing::Empty | Standing::Ongoing => Outcome::Abort,
                 };
-                if outcome == Outcome::Commit && open.epoch != Some(view.epoch) {
-                    let what = format!("of epoch {:?}, by epoch {}", open.epoch, view.epoch);
-                    return Err(wrong("fenced-committed", what));
-                }
                 match outcome {
-                    Outcome::Commit => decided = Some(open),
+                    Outcome::Commit => decided = Some((open, view.epoch)),
                     Outcome::Abort => self.abort(&open),
                 }
             }
         }
-        decided.map_or(Ok(()), |open| self.commit(broker, &open))
+        let Some((open, newest)) = decided else {
+            return Ok(());
+        };
+        fenced(&open.epochs, newest)?;
+        self.commit(broker, &open)
     }
 
     fn read_logs(&mut self, broker: &Broker) {
@@ -148,8 +155,9 @@ impl Judge {
             for written in written.into_iter().flatten() {
                 let fate = match written.transactional {
                     None => Fate::Committed(None),
-                    Some(id) => {
+                    Some((id, epoch)) => {
                         let open = open(&mut self.open, &mut self.transactions, id);
+                        open.epochs.insert(epoch);
                         open.records.push((number, log.records.len()));
                         Fate::Open(open.number)
                     }
@@ -219,7 +227,29 @@ impl Judge {
             let offset = place.and_then(|place| self.offsets.get(&place));
             offset.copied().unwrap_or(0)
         };
-        self.reference.compare(&expected, &work, committed)
+        self.reference.compare(&expected, &work, committed)?;
+        self.judge_lookups(broker, open)
+    }
+
+    fn judge_lookups(&mut self, broker: &Broker, open: &Open) -> Result<(), Violation> {
+        let mut steps = self.pipeline.steps.iter();
+        let Some(granted) = steps.find_map(|step| step.lookups.first()) else {
+            return Ok(());
+        };
+        let table = self.pipeline.topic_of(granted.map);
+        let tables: Vec<&Log> = self
+            .logs
+            .iter()
+            .filter(|log| log.place.0 == table)
+            .collect();
+        for (log, at) in &open.records {
+            let (log, record) = (&self.logs[*log], &self.logs[*log].records[*at]);
+            if log.place.0 == OUT {
+                let value = record.value.as_deref().unwrap_or_default();
+                self.lookups.judge(broker, &tables, &record.key, value)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the records of a partition come to from one offset to another.
@@ -439,6 +469,15 @@ impl Fold {
     }
 }
 
+/// What a producer of these epochs wrote is committed, of which the newest is `newest` by then.
+fn fenced(epochs: &BTreeSet<i16>, newest: i16) -> Result<(), Violation> {
+    let older = epochs.range(..newest).next();
+    older.map_or(Ok(()), |older| {
+        let what = format!("of epoch {older}, when there is epoch {newest}");
+        Err(wrong("fenced-committed", what))
+    })
+}
+
 /// The open transaction of a producer.
 fn open<'a>(
     all: &'a mut BTreeMap<i64, Open>,
@@ -449,7 +488,7 @@ fn open<'a>(
         *transactions += 1;
         Open {
             number: *transactions,
-            epoch: None,
+            epochs: BTreeSet::new(),
             records: Vec::new(),
         }
     })

@@ -3,7 +3,7 @@
 //!
 //! `plan` what a seed draws · `world` clock, network, processes · `driver` and `assignment` the worker's loop · `producer`, `member`,
 //! `changelogs` its clients of Kafka · `pipeline` the steps · `operator` and `faults` what befalls them · `reference` and `judge` what
-//! must be so · `course` what was met.
+//! must be so · `course` what was met · `shrink` the least that goes wrong.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ mod pipeline;
 mod plan;
 mod producer;
 mod reference;
+mod shrink;
 mod trial;
 mod world;
 
@@ -28,6 +29,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use course::{Course, Courses};
+pub use shrink::shrink;
 pub use world::Violation;
 
 use dice::Dice;
@@ -116,41 +118,4 @@ fn note_plan(world: &World, seed: u64) {
     for (number, (at, fault)) in plan.faults.iter().enumerate() {
         world.note(|| format!("fault {number} at {at}: {fault:?}"));
     }
-}
-
-/// The least that still goes wrong in the same way: faults are left out one by one, and batches from the end.
-pub fn shrink(seed: u64, report: &Report) -> (Orders, Report) {
-    let mut orders = Orders {
-        faults: Some((0..report.faults).collect()),
-        batches: Some(report.batches),
-        trace: false,
-    };
-    let name = |report: &Report| report.violation.as_ref().map(|violation| violation.name);
-    let mut least = report.clone();
-    let mut smaller = true;
-    while smaller {
-        smaller = false;
-        let faults = orders.faults.clone().unwrap_or_default();
-        let without = faults.iter().map(|left_out| {
-            let others = faults.iter().filter(|fault| *fault != left_out);
-            Orders {
-                faults: Some(others.copied().collect()),
-                ..orders.clone()
-            }
-        });
-        let batches = orders.batches.unwrap_or(0);
-        let fewer = [batches / 2, batches.saturating_sub(1)].into_iter();
-        let fewer = fewer.filter(|&fewer| fewer < batches).map(|fewer| Orders {
-            batches: Some(fewer),
-            ..orders.clone()
-        });
-        for tried in without.chain(fewer).collect::<Vec<_>>() {
-            let found = run(seed, &tried);
-            if name(&found) == name(report) {
-                (orders, least, smaller) = (tried, found, true);
-                break;
-            }
-        }
-    }
-    (orders, least)
 }

@@ -334,6 +334,9 @@ impl Steps {
             }
             Shape::Lookup => {
                 let found = self.committed(place, key)?;
+                if found.is_some() {
+                    self.world.count(Course::LookupFound);
+                }
                 let found = found.as_deref().map(String::from_utf8_lossy);
                 let found = found.unwrap_or_else(|| "none".into());
                 Some(format!("{mark}:{text}={found}").into_bytes())

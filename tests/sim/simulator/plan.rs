@@ -14,6 +14,8 @@ const LETTERS_EVERY: u64 = 5;
 const LETTERS_AT: u64 = 3;
 /// Of the same, those whose plugins are replaced now and then. They are drawn apart: what other seeds come to stays as it is.
 const RELOADS_AT: u64 = 4;
+/// Of the same, those whose tables take a while to be read from.
+const SLOW_TABLES_AT: u64 = 0;
 
 /// Virtual time at which a run begins: some day, in milliseconds since 1970.
 pub const BEGIN: i64 = 1_700_000_000_000;
@@ -54,7 +56,8 @@ pub enum Fault {
         percent: u32,
         lasts: i64,
     },
-    CoordinatorMoves {
+    /// Coordinators answer that they are none, or none yet. None really moves: what was on its way when that began is done.
+    CoordinatorRefuses {
         lasts: i64,
     },
     /// SIGKILL; it starts again after a while, or only when all is healed.
@@ -149,6 +152,8 @@ pub struct Plan {
     pub interval: i64,
     /// How many records of a partition a poll hands out at most.
     pub poll_max: usize,
+    /// Tables that were taken bring nothing at first, while records come already.
+    pub slow_tables: bool,
     /// In the order of time.
     pub incoming: Vec<Incoming>,
     /// In the order of time, counted from the begin.
@@ -189,6 +194,7 @@ impl Plan {
             workers: dice.pick(&[1, 1, 1, 2]),
             interval: dice.between(15, 80),
             poll_max: dice.pick(&[1, 2, 4, 9]),
+            slow_tables: shape == Shape::Lookup && seed % LETTERS_EVERY == SLOW_TABLES_AT,
             incoming: Vec::new(),
             faults: Vec::new(),
         };
@@ -299,7 +305,7 @@ impl Plan {
             1 | 2 => Fault::LoseReplies { percent, lasts },
             3 => Fault::Late { percent, lasts },
             4..7 => Fault::LateEnds { percent, lasts },
-            7 => Fault::CoordinatorMoves { lasts },
+            7 => Fault::CoordinatorRefuses { lasts },
             8..12 => Fault::Kill {
                 host,
                 down: dice.chance(80).then_some(down),

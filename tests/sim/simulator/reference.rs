@@ -30,7 +30,7 @@ impl Work {
     pub fn add(&mut self, place: &Place, key: &Text, value: Option<&Text>) {
         let value = value.cloned();
         if [OUT, STREAM, DEAD].contains(&place.0.as_str()) {
-            // What was looked up is as it was then.
+            // What was looked up is the judge's: it depends on how far the table was.
             let value = value.unwrap_or_default();
             let value = value
                 .split_once('=')
@@ -56,7 +56,7 @@ impl Work {
 }
 
 /// Partition and offset of the record that an output came from.
-fn origin(value: &str) -> Option<(u32, i64)> {
+pub fn origin(value: &str) -> Option<(u32, i64)> {
     let mut parts = value.split(':');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }

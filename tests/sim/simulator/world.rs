@@ -20,6 +20,7 @@ use millstream_engine::trials::Trials;
 use super::course::{Course, Courses};
 use super::dice::Dice;
 use super::judge::Judge;
+use super::member::SESSION;
 use super::pipeline::{Code, MapPlace};
 use super::plan::{BEGIN, Fault, Plan};
 
@@ -112,6 +113,8 @@ pub struct Life {
     pub host: usize,
     pub alive: bool,
     pub frozen_until: i64,
+    /// As elapsed time; none once it was seen to have lasted past the session.
+    pub frozen_since: Option<i64>,
     pub cut_until: i64,
     pub stop: bool,
     pub drain: bool,
@@ -165,6 +168,8 @@ impl Ord for Due {
 
 struct Actor {
     life: Option<usize>,
+    /// It was to go on while its process was frozen.
+    held: bool,
     future: Pin<Box<dyn Future<Output = ()>>>,
 }
 
@@ -306,7 +311,12 @@ impl World {
     /// Has an actor run, which ends with its process if it is of one.
     pub fn spawn(&self, life: Option<usize>, future: impl Future<Output = ()> + 'static) {
         let future = Box::pin(future);
-        self.spawned.borrow_mut().push(Actor { life, future });
+        let actor = Actor {
+            life,
+            held: false,
+            future,
+        };
+        self.spawned.borrow_mut().push(actor);
     }
 
     fn schedule(&self, at: i64, what: What) {
@@ -380,9 +390,10 @@ impl World {
             return Fate::Lost;
         }
         let to_coordinator = matches!(request, Request::Coordinator | Request::End);
-        if to_coordinator && weather.has(|fault| matches!(fault, Fault::CoordinatorMoves { .. })) {
+        if to_coordinator && weather.has(|fault| matches!(fault, Fault::CoordinatorRefuses { .. }))
+        {
             self.count(if self.chance(50) {
-                Course::CoordinatorMoved
+                Course::NotCoordinator
             } else {
                 Course::CoordinatorLoading
             });
@@ -479,7 +490,11 @@ impl World {
                 return;
             }
             if frozen_until > self.now() {
+                actor.held = true;
                 return self.schedule(frozen_until, What::Wake(number));
+            }
+            if std::mem::take(&mut actor.held) {
+                self.go_on(life);
             }
         }
         let polled = actor
@@ -492,6 +507,15 @@ impl World {
         match polled {
             Poll::Ready(()) => *slot = None,
             Poll::Pending => self.schedule(self.wake.get(), What::Wake(number)),
+        }
+    }
+
+    /// A process goes on that was frozen.
+    fn go_on(&self, life: usize) {
+        let life = &mut self.lives.borrow_mut()[life];
+        let is_over = |since: &mut i64| self.elapsed() - *since > SESSION;
+        if life.frozen_since.take_if(is_over).is_some() {
+            self.count(Course::FrozenPast);
         }
     }
 }

@@ -7,12 +7,13 @@
 //!
 //! caught-by: model, sim
 //! seeds: 100000
+//! seed: 87
 //!
 //! diff --git …
 //! ```
 //!
 //! `caught-by` takes `scripts`, `model`, `full model`, `sim`, `unit NAME` and `system NAME`; `seeds` is for bugs that the simulator doesn't
-//! meet in the usual number.
+//! meet in the usual number; `seed` is one of `tests/sim/seeds` which this bug failed, and still has to fail, whatever else catches it.
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,15 @@ pub struct Bug {
     pub title: String,
     /// From the cheapest on.
     pub nets: Vec<Net>,
+    /// The seed that is kept because of it.
+    pub seed: Option<Net>,
+}
+
+/// What a bug's file says before its diff.
+struct Head {
+    title: String,
+    nets: Vec<Net>,
+    seed: Option<Net>,
 }
 
 impl Bug {
@@ -52,12 +62,13 @@ impl Bug {
         let text = read(&path)?;
         let name = path.file_stem().context("a file has a name")?;
         let name = name.to_string_lossy().into_owned();
-        let (title, nets) = parse(&text).with_context(|| format!("the head of {name}.patch"))?;
+        let head = parse(&text).with_context(|| format!("the head of {name}.patch"))?;
         Ok(Self {
             path,
             name,
-            title,
-            nets,
+            title: head.title,
+            nets: head.nets,
+            seed: head.seed,
         })
     }
 
@@ -66,37 +77,42 @@ impl Bug {
     }
 }
 
-fn parse(text: &str) -> Result<(String, Vec<Net>)> {
+fn parse(text: &str) -> Result<Head> {
     let (head, diff) = text.split_once("\ndiff --git ").context("it has no diff")?;
     let mut lines = head.lines();
     let title = lines.next().unwrap_or_default();
     ensure!(!title.is_empty(), "its first line is to name the bug");
-    let (mut words, mut seeds, mut prose) = (None, SEEDS, false);
+    let (mut words, mut seeds, mut seed, mut prose) = (None, SEEDS, None, false);
     for line in lines {
         if let Some(list) = line.strip_prefix("caught-by: ") {
             words = Some(list);
         } else if let Some(number) = line.strip_prefix("seeds: ") {
             seeds = number.parse().context("seeds")?;
+        } else if let Some(number) = line.strip_prefix("seed: ") {
+            seed = Some(Net::Seed(number.parse().context("seed")?));
         } else {
             prose |= !line.is_empty();
         }
     }
     ensure!(prose, "it is to say what the bug would do");
-    let home = home(diff)?;
     let words = words.context("it has no line caught-by: …")?.split(", ");
-    let nets = words.map(|word| net(word, seeds, home));
+    let nets = words.map(|word| net(word, seeds, diff));
     let mut nets = nets.collect::<Result<Vec<_>>>()?;
     nets.sort();
-    Ok((title.into(), nets))
+    Ok(Head {
+        title: title.into(),
+        nets,
+        seed,
+    })
 }
 
-fn net(word: &str, seeds: u64, home: Crate) -> Result<Net> {
+fn net(word: &str, seeds: u64, diff: &str) -> Result<Net> {
     Ok(match word.split_once(' ') {
         None if word == "scripts" => Net::Scripts,
         None if word == "model" => Net::Model,
         None if word == "sim" => Net::Simulator { seeds },
         Some(("full", "model")) => Net::FullModel,
-        Some(("unit", test)) => Net::Unit(home, test.into()),
+        Some(("unit", test)) => Net::Unit(home(diff)?, test.into()),
         Some(("system", test)) => Net::System(test.into()),
         _ => bail!("caught-by: {word}"),
     })
@@ -119,7 +135,7 @@ mod tests {
         let diff = "diff --git a/host/engine/src/x b/host/engine/src/x";
         let check = |head: &str, expected: Option<&[Net]>| {
             let found = parse(&format!("{head}\n\n{diff}")).ok();
-            assert_eq!(found.map(|(_, nets)| nets).as_deref(), expected, "{head}");
+            assert_eq!(found.map(|head| head.nets).as_deref(), expected, "{head}");
         };
         let unit = Net::Unit(Crate::Engine, "a_test".into());
         let seeds = SEEDS;
@@ -137,6 +153,7 @@ mod tests {
             "It\n\ncaught-by: sim",
             "It\n\ndoes\n\ncaught-by: luck",
             "It\n\ndoes\n\ncaught-by: sim\nseeds: many",
+            "It\n\ndoes\n\ncaught-by: sim\nseed: some",
         ] {
             check(head, None);
         }
@@ -146,5 +163,26 @@ mod tests {
     fn every_planted_bug_has_a_head() {
         let root = crate::root().unwrap();
         assert!(!Bug::all(&root).unwrap().is_empty());
+    }
+
+    /// Or nobody would know whether they still show anything.
+    #[test]
+    fn every_seed_that_is_kept_has_its_bug() {
+        let root = crate::root().unwrap();
+        let bugs = Bug::all(&root).unwrap();
+        let mut held: Vec<u64> = bugs
+            .iter()
+            .filter_map(|bug| match bug.seed {
+                Some(Net::Seed(seed)) => Some(seed),
+                _ => None,
+            })
+            .collect();
+        let list = read(&root.join("tests/sim/seeds")).unwrap();
+        let lines = list.lines().filter(|line| !line.starts_with('#'));
+        let numbers = lines.filter_map(|line| line.split_whitespace().next());
+        let mut kept: Vec<u64> = numbers.map(|number| number.parse().unwrap()).collect();
+        held.sort_unstable();
+        kept.sort_unstable();
+        assert_eq!(held, kept);
     }
 }

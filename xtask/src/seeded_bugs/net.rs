@@ -42,6 +42,8 @@ pub enum Net {
     Unit(Crate, String),
     /// In worlds of two records: the tests whose names have "records" in them.
     Model,
+    /// The simulator, with that one seed.
+    Seed(u64),
     Simulator {
         seeds: u64,
     },
@@ -94,6 +96,7 @@ impl Net {
             Self::Scripts => "scripts",
             Self::Unit(..) => "unit test",
             Self::Model => "model",
+            Self::Seed(_) => "seed",
             Self::Simulator { .. } => "simulator",
             Self::FullModel => "full model",
             Self::System(_) => "system test",
@@ -107,7 +110,7 @@ impl Net {
     /// How long it may run, on a busy machine.
     fn seconds_max(&self) -> u64 {
         match self {
-            Self::Scripts | Self::Unit(..) => 120,
+            Self::Scripts | Self::Unit(..) | Self::Seed(_) => 120,
             Self::Model => 300,
             Self::Simulator { seeds } => 120 + seeds / 50,
             Self::FullModel | Self::System(_) => 900,
@@ -122,7 +125,7 @@ impl Net {
         let arguments = match self {
             Self::Scripts => [small("test", ["--test", "sim"]), vec!["--no-run"]].concat(),
             Self::Model => [small("test", ["--test", "rules"]), vec!["--no-run"]].concat(),
-            Self::Simulator { .. } => small("build", ["--bin", "millstream-sim"]),
+            Self::Seed(_) | Self::Simulator { .. } => small("build", ["--bin", "millstream-sim"]),
             Self::FullModel => small("build", ["--bin", "millstream-model"]),
             Self::Unit(home, _) => [&["test"], home.choice(), &["--no-run"]].concat(),
             Self::System(_) => vec!["build", "--workspace", "--all-targets"],
@@ -198,6 +201,10 @@ impl Net {
             // The other tests there are of the model itself, and take long where something else is wrong.
             Self::Model => test(&[&SMALL[..], &["--test", "rules"]].concat(), &["records"]),
             Self::Unit(home, name) => test(home.choice(), &[name]),
+            Self::Seed(seed) => {
+                let words = ["--start", &seed.to_string(), "--seeds", "1"].map(String::from);
+                (binary("millstream-sim"), words.into())
+            }
             Self::Simulator { seeds } => {
                 let words = vec!["--seeds".into(), seeds.to_string()];
                 (binary("millstream-sim"), words)
@@ -218,7 +225,7 @@ impl Net {
             lines.find(|line| line.starts_with(mark)).map(String::from)
         };
         match self {
-            Self::Simulator { .. } => line("seed "),
+            Self::Seed(_) | Self::Simulator { .. } => line("seed "),
             Self::FullModel => line("model: "),
             Self::Scripts => scripts(said).or_else(|| tests(said)),
             Self::Unit(..) | Self::Model | Self::System(_) => tests(said).or_else(|| died(said)),
@@ -230,6 +237,7 @@ impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unit(_, name) | Self::System(name) => write!(f, "{} {name}", self.kind()),
+            Self::Seed(seed) => write!(f, "seed {seed}"),
             Self::Simulator { seeds } => write!(f, "simulator, {seeds} seeds"),
             Self::Scripts | Self::Model | Self::FullModel => f.write_str(self.kind()),
         }

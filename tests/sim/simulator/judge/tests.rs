@@ -1,47 +1,60 @@
 //! The judge convicts whom it should: transactions are written by hand, a wrong one behind a right one.
 //!
-//! `fenced-committed` is not among them: the broker refuses what would have to be written. It is there for a broker that doesn't.
+//! What `fenced-committed` convicts the broker refuses, so that it is asked of its decision alone; planted bug 78 has a broker that doesn't.
 
 use millstream_broker::{
     Broker, Isolation, Membership, Outcome, PartitionOffset, Producer, Records, Settings, Spec,
 };
 use millstream_engine::commit::ledger::Ledger;
 use millstream_engine::commit::token::Token;
-use millstream_engine::pipeline::OnError;
+use millstream_engine::pipeline::{MapId, OnError};
+use millstream_engine::state::budget::Budget;
 use millstream_engine::state::changelog;
+use millstream_engine::state::committed::Committed;
+use millstream_engine::state::restore::LiveFrom;
 
 use super::super::pipeline::{DEAD, NAME, OUT, build};
-use super::super::plan::{EVENTS, Plan, Shape};
+use super::super::plan::{EVENTS, Plan, Shape, TABLE};
 use super::super::reference::Reference;
 use super::*;
 
 const PARTITIONS: u32 = 2;
 const KEY: &[u8] = b"k";
+const USERS: &str = "sim.users.changelog";
 
-/// A pipeline that lets records through which end in 1, and one transactional producer.
+/// Offset, key and value.
+type Change = (i64, &'static str, Option<&'static str>);
+
+/// A pipeline of one step, and one transactional producer.
 struct Court {
     broker: Broker,
     judge: Judge,
     producer: Producer,
     sequences: BTreeMap<Place, i32>,
+    maps: u64,
 }
 
 impl Court {
-    fn new(on_error: OnError) -> Self {
+    fn new(shape: Shape, on_error: OnError) -> Self {
         let plan = Plan {
-            shape: Shape::Filter,
+            shape,
             on_error,
             partitions: PARTITIONS,
             hosts: 1,
             workers: 1,
             interval: 50,
             poll_max: 9,
+            slow_tables: false,
             incoming: Vec::new(),
             faults: Vec::new(),
         };
         let mut broker = Broker::default();
-        for topic in [EVENTS, OUT, DEAD] {
-            let created = broker.create_topic(topic, PARTITIONS, Settings::default());
+        for topic in [EVENTS, OUT, DEAD, TABLE, USERS] {
+            let settings = Settings {
+                compact: [TABLE, USERS].contains(&topic),
+                ..Settings::default()
+            };
+            let created = broker.create_topic(topic, PARTITIONS, settings);
             created.expect("there are no topics yet");
         }
         let reference = Reference::new(plan.shape, on_error, PARTITIONS);
@@ -53,18 +66,44 @@ impl Court {
             judge,
             producer: producer.expect("a first producer"),
             sequences: BTreeMap::new(),
+            maps: 0,
         }
     }
 
     /// Somebody else writes to partition 0 of the input.
     fn input(&mut self, values: &[&str]) {
-        let mut records = Records::default();
         for value in values {
-            records.push(0, Some(KEY), Some(value.as_bytes()), std::iter::empty());
+            self.change(EVENTS, "k", Some(value));
         }
-        let written = self.broker.produce(0, None, (EVENTS, 0), 0, records);
+    }
+
+    /// Somebody else writes to partition 0 of a topic.
+    fn change(&mut self, topic: &str, key: &str, value: Option<&str>) {
+        let mut records = Records::default();
+        let (key, value) = (Some(key.as_bytes()), value.map(str::as_bytes));
+        records.push(0, key, value, std::iter::empty());
+        let written = self.broker.produce(0, None, (topic, 0), 0, records);
         written.expect("the topic is there");
         self.judge.look(&self.broker).expect("input is input");
+    }
+
+    /// What is said of partition 0 of the map, folded from these changes of the topic's up to its end.
+    fn see(&mut self, changes: &[Change]) -> Option<&'static str> {
+        let end = Spec::Latest(Isolation::ReadUncommitted);
+        let end = self.broker.list_offset((USERS, 0), end);
+        let end = end.expect("the topic is there");
+        let contents = Committed::new(1, Arc::default());
+        let share = Budget::new(1 << 20, 1).share(0);
+        self.maps += 1;
+        let from = LiveFrom::Changelog;
+        let mut partition = MapPartition::new(contents, share, self.maps, (0, end), from);
+        for (offset, key, value) in changes {
+            let folded = partition.fold(*offset, key.as_bytes(), value.map(str::as_bytes));
+            folded.expect("there is room enough");
+        }
+        partition.advance(end);
+        let seen = self.judge.see(&self.broker, (MapId(0), 0), &partition);
+        seen.err().map(|violation| violation.name)
     }
 
     /// An output, in the transaction.
@@ -123,9 +162,9 @@ impl Court {
     }
 }
 
-/// The first record is in, and its output.
+/// The first record is in, and its output. The step lets those through that don't end in a digit which 3 divides.
 fn begun(on_error: OnError, values: &[&str]) -> Court {
-    let mut court = Court::new(on_error);
+    let mut court = Court::new(Shape::Filter, on_error);
     court.input(values);
     court.output("0:0:11");
     assert_eq!(court.commit(&[(0, 1, 1)]), None);
@@ -205,4 +244,79 @@ fn only_what_is_committed_is_read() {
     aborted.expect("there is a transaction");
     court.judge.look(&court.broker).expect("an abort is right");
     assert_eq!(read(&court, out, offset), Some("uncommitted-read"));
+}
+
+#[test]
+fn who_is_fenced_commits_nothing() {
+    let check = |epochs: &[i16], newest, expected: Option<&str>| {
+        let epochs = epochs.iter().copied().collect();
+        let found = fenced(&epochs, newest).err();
+        assert_eq!(found.map(|violation| violation.name), expected);
+    };
+    check(&[], 3, None);
+    check(&[3], 3, None);
+    check(&[2], 3, Some("fenced-committed"));
+    check(&[2, 3], 3, Some("fenced-committed"));
+}
+
+#[test]
+fn a_map_is_the_fold_of_its_topic() {
+    let (a, b, c) = (
+        (0, "a", Some("1")),
+        (1, "b", Some("2")),
+        (3, "c", Some("4")),
+    );
+    let (newer, gone) = ((2, "a", Some("3")), (4, "b", None));
+    let cases: [(Option<&str>, &[Change]); 6] = [
+        (None, &[a, b, newer, c, gone]),
+        // Missing, extra, old, not removed.
+        (Some("map"), &[a, b, newer, gone]),
+        (Some("map"), &[a, b, newer, c, gone, (5, "d", Some("5"))]),
+        (Some("map"), &[a, b, c, gone]),
+        (Some("map"), &[a, b, newer, c]),
+        (None, &[newer, c]),
+    ];
+    for (expected, changes) in cases {
+        let mut court = Court::new(Shape::Map, OnError::Skip);
+        for (_, key, value) in [a, b, newer, c, gone] {
+            court.change(USERS, key, value);
+        }
+        court.change(USERS, "c", Some("4"));
+        assert_eq!(court.see(changes), expected, "{changes:?}");
+    }
+}
+
+#[test]
+fn what_is_looked_up_stood_in_the_table_and_is_never_older_than_before() {
+    let check = |outputs: &[&str], expected: Option<&str>| {
+        let mut court = Court::new(Shape::Lookup, OnError::Skip);
+        let changes = [
+            ("k", Some("v1")),
+            ("other", Some("w1")),
+            ("k", None),
+            ("k", Some("v2")),
+        ];
+        for (key, value) in changes {
+            court.change(TABLE, key, value);
+        }
+        let values = ["10", "20", "30"];
+        court.input(&values);
+        let mut found = None;
+        for (((offset, number), value), output) in (0..).zip(1..).zip(values).zip(outputs) {
+            assert_eq!(found, None, "{outputs:?}");
+            court.output(&format!("0:{offset}:{value}={output}"));
+            found = court.commit(&[(0, offset + 1, number)]);
+        }
+        assert_eq!(found, expected, "{outputs:?}");
+    };
+    check(&["none", "v1", "v2"], None);
+    check(&["v1", "none", "v2"], None);
+    check(&["v2", "v2"], None);
+    let stale = Some("stale-lookup");
+    // Of another key, of none, older, absent again.
+    check(&["w1"], stale);
+    check(&["v3"], stale);
+    check(&["v2", "v1"], stale);
+    check(&["v2", "none"], stale);
+    check(&["v1", "none", "v1"], stale);
 }
