@@ -8,7 +8,7 @@ use super::points::Points;
 
 /// What a process says of new plugins.
 pub const OUTCOMES: [&str; 3] = [
-    "plugins were reloaded",
+    "the reload is taken",
     "the reload is rejected",
     "the reload is refused",
 ];
