@@ -54,6 +54,11 @@ impl Tally {
         }
     }
 
+    /// What was done to requests so far.
+    pub fn met(&self) -> &Met {
+        &self.met
+    }
+
     /// How often that was met.
     pub fn count(&self, mark: Mark) -> u64 {
         match mark {
