@@ -164,7 +164,7 @@ impl<'a> Round<'a> {
         }
         let until = Instant::now() + time;
         while Instant::now() < until {
-            let act = Act::draw(self.dice, self.brokers);
+            let act = Act::draw(self.dice, self.brokers, self.tally.met());
             println!("{act:?}");
             self.carry_out(act);
             self.note();

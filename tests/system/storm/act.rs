@@ -3,7 +3,7 @@
 //! Invariant: of three brokers one is down at most, and the only one goes down with no transaction in the moment of its end.
 
 use super::Round;
-use super::meddler::Plan;
+use super::meddler::{Met, Plan};
 use super::points::doom;
 use super::tally::OUTCOMES;
 use crate::dice::Dice;
@@ -85,7 +85,7 @@ const DISKS: [&str; 8] = [
 ];
 
 impl Act {
-    pub fn draw(dice: &mut Dice, brokers: u16) -> Self {
+    pub fn draw(dice: &mut Dice, brokers: u16, met: &Met) -> Self {
         match dice.between(0, 99) {
             0..=29 => Self::KillAtPoints(dice.between(1, 3)),
             30..=36 => Self::KillNow,
@@ -93,7 +93,7 @@ impl Act {
             45..=55 => Self::Zombie,
             56..=61 => Self::Broker,
             62..=66 if brokers > 1 => Self::Coordinator,
-            62..=81 => Self::Meddle([Plan::draw(dice), Plan::draw(dice)]),
+            62..=81 => Self::Meddle([Plan::draw(dice, met), Plan::draw(dice, met)]),
             82..=85 => Self::Disk(one_of(dice, &DISKS)),
             86..=88 => Self::Join,
             89 => Self::Leave,

@@ -4,6 +4,7 @@
 //! has sent once, nothing else of that connection comes in between.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,9 @@ const ARRIVED_WITHIN: Duration = Duration::from_secs(30);
 /// What there is to draw for a request.
 const CHOICES: u64 = 9;
 
+/// How often it is thrown for what was not met yet.
+const THROWS: u32 = 8;
+
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     api_key: i16,
@@ -29,14 +33,25 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn draw(dice: &mut Dice) -> Self {
-        let last = MEDDLED.len() as u64 - 1;
-        // Half of them where it hurts most.
-        let place = if dice.one_in(2) {
-            0
+    /// Half of them where it hurts most, the others for any other request; mostly what was not met so far, as long as there is some.
+    pub fn draw(dice: &mut Dice, met: &Met) -> Self {
+        let requests = if dice.one_in(2) {
+            0..=0
         } else {
-            dice.between(1, last)
+            1..=MEDDLED.len() as u64 - 1
         };
+        let mut plan = Self::draw_of(&requests, dice);
+        for _ in 1..THROWS {
+            if !met.contains_key(&(plan.name, plan.kind())) {
+                break;
+            }
+            plan = Self::draw_of(&requests, dice);
+        }
+        plan
+    }
+
+    fn draw_of(requests: &RangeInclusive<u64>, dice: &mut Dice) -> Self {
+        let place = dice.between(*requests.start(), *requests.end());
         let (api_key, name) = MEDDLED[usize::try_from(place).expect("it is below nine")];
         let choice = dice.between(0, CHOICES - 1);
         let (when, then) = Self::choose(api_key, choice, |first, last| {

@@ -8,7 +8,7 @@ use super::points::Points;
 
 /// What a process says of new plugins.
 pub const OUTCOMES: [&str; 3] = [
-    "plugins were reloaded",
+    "the reload is taken",
     "the reload is rejected",
     "the reload is refused",
 ];
@@ -52,6 +52,11 @@ impl Tally {
         for (what, count) in met {
             *self.met.entry(what).or_default() += count;
         }
+    }
+
+    /// What was done to requests so far.
+    pub fn met(&self) -> &Met {
+        &self.met
     }
 
     /// How often that was met.
