@@ -302,7 +302,10 @@ fn an_offset_past_the_end_stops_its_task_and_is_named() {
     let mut life = start(&folder, &pipeline(name));
     let worker = wait_worker(&mut life, |worker| !worker["stopped"][0].is_null());
     let stopped = &worker["stopped"][0];
-    assert_eq!((&stopped["topic"], &stopped["offset"]), (&input.into(), &7.into()));
+    assert_eq!(
+        (&stopped["topic"], &stopped["offset"]),
+        (&input.into(), &7.into())
+    );
     let reason = stopped["reason"].as_str().unwrap_or_default();
     assert!(
         reason.contains("kafka-consumer-groups.sh --reset-offsets"),

@@ -176,7 +176,8 @@ impl Succession {
         self.look(worker).await;
         if let Ok(metadata) = worker.member.last_metadata(places).await {
             worker.world.count(Course::Unblocked);
-            self.succeed(worker, metadata.iter().map(|told| &**told)).await;
+            self.succeed(worker, metadata.iter().map(|told| &**told))
+                .await;
         }
     }
 }
