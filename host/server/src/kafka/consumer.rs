@@ -42,12 +42,16 @@ const RETURNING_MAX: Duration = Duration::from_secs(20);
 const LEAVING_MAX: Duration = Duration::from_secs(5);
 const LEAVING_LOOK: Duration = Duration::from_millis(10);
 
-/// How long after its assignment a partition may not be read yet. One that isn't then has nothing at its offset.
+/// How long after its assignment a partition may not be read yet. Of one that isn't then, its leader is asked whether it has what is to be
+/// read; where it has, it was away, or slow, and there is more time.
 const STARTED_WITHIN: Duration = Duration::from_secs(3);
+const STARTED_MAX: Duration = Duration::from_secs(60);
 
 /// What to do where retention, or somebody, has deleted what was to be read.
 const GONE: &str = ": what was there is deleted. With the pipeline ended, set the group's offset to one that there is, with \
      kafka-consumer-groups.sh --reset-offsets, and start it again";
+
+const STUCK: &str = ": librdkafka has given it up. Start the process again";
 
 /// What the group and this member owe each other.
 ///
@@ -125,6 +129,14 @@ impl GroupConsumer {
             member.join_anew()?;
         }
         Ok(member)
+    }
+
+    /// Whether there is something at an offset of a partition, or will be next.
+    fn has(&self, at: TopicPartition, offset: i64) -> Result<bool, String> {
+        let (topic, partition) = (&self.topics[at.topic.0], at.partition);
+        let marks = self.native().watermarks(topic, partition);
+        let (first, end) = marks.map_err(|code| format!("{topic}[{partition}]: {code}"))?;
+        Ok((first..=end).contains(&offset))
     }
 
     /// Leaves the group as whoever had the seat before, and joins it again: a static member that merely comes back keeps, in the
@@ -399,10 +411,16 @@ impl Member for GroupConsumer {
         let list = self.list(offsets.iter().map(|&(at, offset)| (at, Some(offset))));
         let native = self.native();
         native.pause(&list).map_err(|code| code.to_string())?;
-        let give_up = Instant::now() + STARTED_WITHIN;
+        let began = Instant::now();
         let stopped = loop {
-            let stopped = native.seek(&list)?;
-            if stopped.is_empty() || Instant::now() > give_up {
+            let stopped = self.places(&native.seek(&list)?);
+            let mut left = offsets.iter().filter(|(at, _)| stopped.contains(at));
+            let may_come = |&(at, offset): &(TopicPartition, i64)| match began.elapsed() {
+                passed if passed < STARTED_WITHIN => Ok(true),
+                passed if passed < STARTED_MAX => self.has(at, offset),
+                _ => Ok(false),
+            };
+            if !left.try_fold(false, |any, at| Ok::<_, String>(any || may_come(at)?))? {
                 break stopped;
             }
             if native.is_assignment_lost() {
@@ -414,15 +432,15 @@ impl Member for GroupConsumer {
         // A thread of librdkafka's with nothing to fetch looks again once a second. Of a seek it hears at once, of a resumption not.
         native.seek(&list)?;
         // What it had to say of these is lost, or was said already.
-        let mut unsought = self.unsought.borrow_mut();
-        let stopped = self.places(&stopped);
-        let stopped = offsets.iter().filter(|(at, _)| stopped.contains(at));
-        unsought.extend(stopped.map(|&(at, offset)| {
-            (
-                at,
-                format!("it could not be read from offset {offset} on{GONE}"),
-            )
-        }));
+        for &(at, offset) in offsets.iter().filter(|(at, _)| stopped.contains(at)) {
+            let why = match self.has(at, offset)? {
+                true => {
+                    format!("it is not read from offset {offset} on, though it is there{STUCK}")
+                }
+                false => format!("it could not be read from offset {offset} on{GONE}"),
+            };
+            self.unsought.borrow_mut().push((at, why));
+        }
         Ok(())
     }
 
