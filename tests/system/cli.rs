@@ -423,20 +423,7 @@ fn one_instance_name_runs_once() {
     assert!(said.contains(&words), "{said}");
     let address = first.http_address();
     assert_eq!(first.get("/readyz").status, 200, "the first one goes on");
-    // One that stands still for less than its session is there all the same.
-    first.process().freeze();
-    let mut second = Millstream::spawn_with(&folder.join("beside.log"), |command| {
-        command
-            .args(arguments)
-            .env("XDG_RUNTIME_DIR", folder.join("locks"));
-    });
-    let silent =
-        format!("answers at {address}, where nothing is said: waiting for the end of its session");
-    second.wait_line(&silent, READY);
-    first.process().thaw();
-    second.wait_line(&words, READY);
-    assert_eq!(second.wait_exit(READY).code(), Some(1));
-    assert_eq!(first.get("/readyz").status, 200, "the first one goes on");
+    stands_still_and_is_there(&mut first, &folder, &arguments);
     assert!(first.terminate(READY).success());
     // Nobody answers there any more.
     let mut second = Millstream::spawn(&folder.join("second.log"), &arguments);
@@ -461,6 +448,24 @@ fn one_instance_name_runs_once() {
     let mut third = Millstream::spawn_command(&folder.join("third.log"), elsewhere);
     third.wait_ready(READY);
     assert!(third.terminate(READY).success());
+}
+
+/// One that stands still for less than its session keeps its name.
+fn stands_still_and_is_there(first: &mut Millstream, folder: &Folder, arguments: &[&str]) {
+    let address = first.http_address();
+    first.process().freeze();
+    let mut second = Millstream::spawn_with(&folder.join("beside.log"), |command| {
+        command
+            .args(arguments)
+            .env("XDG_RUNTIME_DIR", folder.join("locks"));
+    });
+    let silent =
+        format!("answers at {address}, where nothing is said: waiting for the end of its session");
+    second.wait_line(&silent, READY);
+    first.process().thaw();
+    second.wait_line(&format!("runs already, and answers at {address}"), READY);
+    assert_eq!(second.wait_exit(READY).code(), Some(1));
+    assert_eq!(first.get("/readyz").status, 200, "the first one goes on");
 }
 
 #[test]

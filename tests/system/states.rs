@@ -82,11 +82,10 @@ fn state_is_read_back_within_an_epoch_and_over_lives() {
 
     let changes = dump("counting.sums.changelog");
     let last = |partition: u64| {
-        let here = changes
+        let of = |change: &&Value| change["partition"] == partition && change["key"] == "a";
+        changes
             .iter()
-            .filter(|change| change["partition"] == partition);
-        here.filter(|change| change["key"] == "a")
-            .next_back()
+            .rfind(of)
             .map(|change| change["value"].clone())
     };
     assert_eq!(
