@@ -30,6 +30,8 @@ const COPIED_WITHIN: Duration = Duration::from_secs(15);
 /// Of the death of a process: a session, and some time. Where nobody ends what the dead one left open, its offsets can't be read before the
 /// time-out of its transaction, 60 s.
 const SUCCEEDED_WITHIN: Duration = Duration::from_secs(45);
+/// How late the group may be to give up who is silent.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(4);
 const BROKER_BACK: &str =
     "from the broker's being back to the next committed epoch of every process";
 const BROKER_GONE: &str = "from a broker's crash to the next committed epoch of every process";
@@ -201,7 +203,8 @@ fn chaos_of_a_death_within_a_commit() {
     finish(&mut stage, &[stays]);
 }
 
-/// The same, with nobody left who knew it: who comes has another name, and finds its offsets pending.
+/// The same, with nobody left who knew it: who comes has another name, and comes when the group has forgotten the dead one. It finds its
+/// offsets pending.
 #[test]
 fn chaos_of_a_stranger_after_a_death_within_a_commit() {
     let mut stage = stage(Example::Orders, Kafka::start());
@@ -210,6 +213,7 @@ fn chaos_of_a_stranger_after_a_death_within_a_commit() {
     let mut goes = stage.spawn_with("a", INTERVAL, &doom);
     wait("the death of a", READY, || goes.exited().is_some());
     let began = Instant::now();
+    std::thread::sleep(SESSION + FORGOTTEN_WITHIN);
     let comes = start(&mut stage, "z");
     let took = began.elapsed();
     println!("a stranger committed {took:.2?} after a's death");
