@@ -31,9 +31,9 @@ use ends::Ends;
 /// fetch nothing after an outage, for minutes; an open transaction of somebody else may hold it up too, and then nothing is lost.
 const STANDSTILL_MAX: Duration = Duration::from_secs(10);
 
-/// How long changes or offsets may be pending before something other than an open transaction is to be feared. A predecessor's ends by
+/// How long changes may be pending before something other than an open transaction is to be feared. A predecessor's ends by
 /// its time-out, a minute after its last sign with usual intervals, and the broker's look every 10 s.
-pub const PENDING_MAX: Duration = Duration::from_secs(120);
+const PENDING_MAX: Duration = Duration::from_secs(120);
 
 /// How long partitions that were filled from snapshots wait for others that are, at most, before their changelogs are read on.
 const LOADED_PAUSE: Duration = Duration::from_secs(1);
