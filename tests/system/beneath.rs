@@ -307,6 +307,7 @@ fn an_offset_past_the_end_stops_its_task_and_is_named() {
         (&input.into(), &7.into())
     );
     let reason = stopped["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("it has 0 to 1: "), "{worker}");
     assert!(
         reason.contains("kafka-consumer-groups.sh --reset-offsets"),
         "{worker}"

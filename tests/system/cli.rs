@@ -450,22 +450,33 @@ fn one_instance_name_runs_once() {
     assert!(third.terminate(READY).success());
 }
 
-/// One that stands still for less than its session keeps its name.
+/// One that stands still for less than its session keeps its name, also where who waits for it is told to end.
 fn stands_still_and_is_there(first: &mut Millstream, folder: &Folder, arguments: &[&str]) {
     let address = first.http_address();
-    first.process().freeze();
-    let mut second = Millstream::spawn_with(&folder.join("beside.log"), |command| {
-        command
-            .args(arguments)
-            .env("XDG_RUNTIME_DIR", folder.join("locks"));
-    });
+    let beside = |log: &str| {
+        Millstream::spawn_with(&folder.join(log), |command| {
+            command
+                .args(arguments)
+                .env("XDG_RUNTIME_DIR", folder.join("locks"));
+        })
+    };
     let silent =
         format!("answers at {address}, where nothing is said: waiting for the end of its session");
+    first.process().freeze();
+    let mut second = beside("told-to-end.log");
+    second.wait_line(&silent, READY);
+    assert!(second.terminate(READY).success());
+    first.process().thaw();
+    first.process().freeze();
+    let mut second = beside("beside.log");
     second.wait_line(&silent, READY);
     first.process().thaw();
     second.wait_line(&format!("runs already, and answers at {address}"), READY);
     assert_eq!(second.wait_exit(READY).code(), Some(1));
     assert_eq!(first.get("/readyz").status, 200, "the first one goes on");
+    let lines = first.lines();
+    let assigned = lines.iter().filter(|line| line.contains("assigned: "));
+    assert_eq!(assigned.count(), 1, "nobody took its seat: {lines:#?}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod graphs;
 mod hostile;
 mod limits;
 mod lookups;
+mod next_life;
 mod openapi;
 mod passthrough;
 mod pipelines;

@@ -1,9 +1,12 @@
 //! Metrics say what happened, under the names that their page has; logs in JSON carry what they should. No Kafka is needed.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use rig::folder::Folder;
-use rig::millstream::Millstream;
+use rig::millstream::{self, Millstream};
+use rig::process::Process;
 use rig::repository;
 use serde_json::{Value, json};
 
@@ -95,6 +98,28 @@ fn metrics_say_what_happened_under_documented_names() {
         }
     };
     assert_eq!(told.map(whole).collect::<BTreeSet<&str>>(), documented);
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let folder = Folder::new("logs");
+    let pipeline = "name = \"unread\"\nsources.in.topics = [\"in\"]\nsinks.out = { inputs = [\"in\"], topic = \"out\" }\n";
+    let mut child = Command::new(millstream::binary())
+        .arg("run")
+        .arg(folder.write("pipeline.toml", pipeline))
+        .args(["--embedded", "--http", "127.0.0.1:0"])
+        .env("MILLSTREAM_LOG", "debug")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let log = BufReader::new(child.stderr.take().expect("it is piped"));
+    let mut lines = log.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("assigned: ")));
+    drop(lines);
+    Process::of(child.id()).terminate();
+    let ended = child.wait().expect("it ends");
+    assert!(ended.success(), "{ended}");
 }
 
 #[test]

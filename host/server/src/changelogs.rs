@@ -18,7 +18,7 @@ use crate::cluster::{Read, Reader};
 use crate::directory::{MapPlace, SharedPartition};
 use crate::fault;
 use crate::map_memory::MapMemory;
-use crate::own_topics;
+use crate::own_topics::{self, OwnTopic};
 use crate::snapshots::Snapshots;
 use crate::snapshots::loader::{Loader, Wanted};
 use crate::standby::Standbys;
@@ -51,7 +51,7 @@ pub struct Changelogs<R> {
     topics: Vec<String>,
     memory: Arc<MapMemory>,
     held: BTreeMap<MapPlace, SharedPartition>,
-    /// Given away in a rebalance under way; what comes back goes on where it was.
+    /// Given away in a rebalance under way, or claimed in it; what comes back goes on where it was.
     parked: BTreeMap<MapPlace, SharedPartition>,
     /// Partitions whose changelog could not be read on: they are folded anew from its start.
     broken: Vec<MapPlace>,
@@ -60,8 +60,6 @@ pub struct Changelogs<R> {
     behind: BTreeMap<MapPlace, Instant>,
     /// Since when none of them has moved, as far as reading was begun again.
     standing: Option<Instant>,
-    /// Whether what is held never counts as restored.
-    follows: bool,
     /// What the process keeps copies of, for this to take.
     standbys: Option<Arc<Standbys>>,
     /// The pipeline's own topics as they were when the process began.
@@ -92,7 +90,6 @@ impl<R: Reader> Changelogs<R> {
             rebuild_due: Instant::now(),
             behind: BTreeMap::new(),
             standing: None,
-            follows: false,
             standbys: None,
             ledger: None,
             snapshots,
@@ -120,14 +117,14 @@ impl<R: Reader> Changelogs<R> {
     /// error.
     pub fn take(&mut self, places: &[MapPlace]) -> Result<(), String> {
         self.stop_loading();
+        // Whatever fails below, what is there already is there the next time.
+        self.parked.append(&mut self.held);
+        let claimed = self.claim(places);
         let mut held = BTreeMap::new();
         let mut wanted = Vec::new();
-        let mut warm = 0;
         for &place in places {
             let (start, end) = self.bounds(place)?;
-            let copy = self.copy_of(place);
-            warm += usize::from(copy.is_some());
-            if let Some(kept) = self.kept(place, copy, (start, end)) {
+            if let Some(kept) = self.kept(place, (start, end)) {
                 held.insert(place, kept);
                 continue;
             }
@@ -141,9 +138,8 @@ impl<R: Reader> Changelogs<R> {
             });
         }
         fault::reach("restore-bounds-read");
-        if warm > 0 {
+        if claimed > 0 {
             fault::reach("standby-claimed");
-            tracing::info!("{warm} map partitions are taken over from standby copies");
         }
         self.held = held;
         self.load(wanted)?;
@@ -171,7 +167,6 @@ impl<R: Reader> Changelogs<R> {
             held.insert(place, shared);
         }
         self.held = held;
-        self.follows = true;
         self.assign()
     }
 
@@ -215,7 +210,6 @@ impl<R: Reader> Changelogs<R> {
         while let (Some(&place), None) = (self.broken.first(), &refused) {
             match self.bounds(place) {
                 Ok((start, end)) => {
-                    let end = if self.follows { i64::MAX } else { end };
                     if let Some(shared) = self.held.get(&place) {
                         *write(shared) = self.memory.partition(place.0, start, end);
                     }
@@ -240,18 +234,23 @@ impl<R: Reader> Changelogs<R> {
         self.reader.bounds(&self.topics[map.0], partition)
     }
 
-    fn copy_of(&self, place: MapPlace) -> Option<SharedPartition> {
-        self.standbys.as_ref()?.claim(place)
+    /// Takes the copies that there are of these, to go on from. Returns how many.
+    fn claim(&mut self, places: &[MapPlace]) -> usize {
+        let Some(standbys) = &self.standbys else {
+            return 0;
+        };
+        let copies = standbys.claim(places);
+        let count = copies.len();
+        if count > 0 {
+            tracing::info!("{count} map partitions are taken over from standby copies");
+        }
+        self.parked.extend(copies);
+        count
     }
 
-    /// A copy of it, or what was parked, to go on from.
-    fn kept(
-        &self,
-        place: MapPlace,
-        copy: Option<SharedPartition>,
-        (start, end): (i64, i64),
-    ) -> Option<SharedPartition> {
-        let kept = copy.or_else(|| self.parked.get(&place).cloned())?;
+    /// What was parked of it, to go on from.
+    fn kept(&self, place: MapPlace, (start, end): (i64, i64)) -> Option<SharedPartition> {
+        let kept = self.parked.get(&place).cloned()?;
         let mut partition = write(&kept);
         // A changelog that was made anew, or cut further than we had read, has to be read from its start; so has one that may have
         // forgotten what was removed meanwhile.
@@ -328,7 +327,7 @@ impl<R: Reader> Changelogs<R> {
     pub fn park(&mut self) -> Result<(), String> {
         self.stop_loading();
         self.reader.assign(&[])?;
-        self.parked = std::mem::take(&mut self.held);
+        self.parked.append(&mut self.held);
         self.behind.clear();
         Ok(())
     }
@@ -388,12 +387,19 @@ impl<R: Reader> Changelogs<R> {
         Ok(())
     }
 
-    /// Folds what is there. Returns how many partitions moved. An error says that a map has no room for its next change; nothing is
-    /// folded from there on.
+    /// Folds what is there, and looks after what can't be read on. Returns how many partitions moved. An error says that a map has no room
+    /// for its next change, and nothing is folded from there on; or that what was committed is gone.
+    pub fn poll(&mut self) -> Result<usize, String> {
+        let moved = self.fold()?;
+        self.tend(&moved)?;
+        Ok(moved.len())
+    }
+
+    /// The first half, which waits for nobody. Returns what moved.
     ///
     /// Records that stand in a row for a partition are folded under one lock: who asks meanwhile waits once, for a part of a
     /// millisecond, instead of for each of them anew.
-    pub fn poll(&mut self) -> Result<usize, String> {
+    pub fn fold(&mut self) -> Result<Vec<MapPlace>, String> {
         self.take_loaded()?;
         let (topics, held, broken) = (&self.topics, &self.held, &mut self.broken);
         let loading = &self.loading;
@@ -444,11 +450,25 @@ impl<R: Reader> Changelogs<R> {
         }
         // Here, so that who slept before or within that reading leaves nothing that was read on.
         self.keep_fresh();
-        self.rebuild_broken()?;
         moved.sort_unstable();
         moved.dedup();
-        self.restart_standing(&moved);
-        Ok(moved.len())
+        Ok(moved)
+    }
+
+    /// The second half, which asks brokers: what is broken is begun anew, and where nothing moves, reading.
+    pub fn tend(&mut self, moved: &[MapPlace]) -> Result<(), String> {
+        self.ask_for_ends();
+        self.rebuild_broken()?;
+        self.restart_standing(moved);
+        Ok(())
+    }
+
+    /// Has nothing to do any more with what can't be read on. Returns what that was.
+    pub fn give_up_broken(&mut self) -> Vec<MapPlace> {
+        let broken = std::mem::take(&mut self.broken);
+        self.held.retain(|place, _| !broken.contains(place));
+        self.behind.retain(|place, _| !broken.contains(place));
+        broken
     }
 
     /// An error says that there is nothing to fold anew: what was committed is gone.
@@ -471,8 +491,8 @@ impl<R: Reader> Changelogs<R> {
         Ok(())
     }
 
-    /// Words for a changelog of what is held that is another one than when the process began. To be asked after everything was taken: what
-    /// was read of a topic's bounds before may be of the other one.
+    /// Words for a stream, or a changelog of what is held, that is another one than when the process began. To be asked after everything was
+    /// taken: what was read of a topic's bounds before may be of the other one.
     pub fn made_anew(&self) -> Result<Option<String>, String> {
         let Some((ledger, pipeline)) = &self.ledger else {
             return Ok(None);
@@ -482,7 +502,8 @@ impl<R: Reader> Changelogs<R> {
             .keys()
             .map(|place| &*self.topics[place.0.0])
             .collect();
-        for own in own_topics::of(pipeline).filter(|own| held.contains(own.topic.as_str())) {
+        let is_read = |own: &OwnTopic| own.is_stream() || held.contains(own.topic.as_str());
+        for own in own_topics::of(pipeline).filter(is_read) {
             let id = self.reader.topic_id(&own.topic)?;
             if id.is_some_and(|id| own_topics::is_made_anew(&own.name, id, ledger)) {
                 return Ok(Some(own.lost("this process began")));

@@ -11,8 +11,9 @@ use millstream_engine::pipeline::{Pipeline, TopicId};
 
 use crate::insist::{Stopping, insist};
 
-/// A topic, and its name in the ledger: a map's is the map's, so that one keeps it whatever its topic is called.
 pub struct OwnTopic {
+    /// In the ledger: a map's is the map's, so that one keeps it whatever its topic is called. A stream's is its topic's, which has a dot
+    /// in it as no map's name has.
     pub name: String,
     pub topic: String,
 }
@@ -24,7 +25,6 @@ pub fn of(pipeline: &Pipeline) -> impl Iterator<Item = OwnTopic> {
     });
     let streams = pipeline.topics.iter().enumerate();
     let streams = streams.filter(|(id, _)| pipeline.is_stream(TopicId(*id)));
-    // No map has a dot in its name, and each of these has.
     let streams = streams.map(|(_, topic)| OwnTopic {
         name: topic.topic.clone(),
         topic: topic.topic.clone(),
@@ -73,10 +73,14 @@ fn is_another(name: &str, now: &Ledger, earlier: &Ledger) -> bool {
 }
 
 impl OwnTopic {
+    pub fn is_stream(&self) -> bool {
+        self.name == self.topic
+    }
+
     /// What is said where it isn't the one any more that was written to.
     pub fn lost(&self, since: &str) -> String {
         let Self { name, topic } = self;
-        if name == topic {
+        if self.is_stream() {
             return format!(
                 "topic {topic} was deleted, or made anew, since {since}: records that waited in it are gone, and count as processed. \
                  Under another name the stream begins empty, and the pipeline goes on; `millstream reset` lets it begin anew"

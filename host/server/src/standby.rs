@@ -6,7 +6,7 @@
 //! is restored from its changelog; nothing else depends on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,6 +23,9 @@ use crate::threads;
 /// How long the thread sleeps where there is nothing to fold.
 const IDLE: Duration = Duration::from_millis(20);
 
+/// How long who folds waits for those who claim.
+const CLAIM_PAUSE: Duration = Duration::from_millis(1);
+
 /// How often it is looked who is in the group.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -31,16 +34,38 @@ const FULL_PAUSE: Duration = Duration::from_secs(60);
 
 /// The copies of a process, until a worker claims them.
 #[derive(Debug, Default)]
-pub struct Standbys(Mutex<BTreeMap<MapPlace, SharedPartition>>);
+pub struct Standbys {
+    /// Held while they are folded.
+    copies: Mutex<BTreeMap<MapPlace, SharedPartition>>,
+    /// How many wait for that: who folds lets them pass.
+    claiming: AtomicUsize,
+}
 
 impl Standbys {
     fn held(&self) -> MutexGuard<'_, BTreeMap<MapPlace, SharedPartition>> {
-        self.0.lock().expect("nobody panics with it held")
+        self.copies.lock().expect("nobody panics with it held")
     }
 
-    /// Gives a copy away. Nobody else has anything to do with it from then on.
-    pub fn claim(&self, place: MapPlace) -> Option<SharedPartition> {
-        self.held().remove(&place)
+    /// Gives those of these away that there are. Nobody else has anything to do with them from then on.
+    pub fn claim(&self, places: &[MapPlace]) -> Vec<(MapPlace, SharedPartition)> {
+        self.claiming.fetch_add(1, Ordering::SeqCst);
+        let mut held = self.held();
+        let claim = |&place| Some((place, held.remove(&place)?));
+        let claimed = places.iter().filter_map(claim).collect();
+        drop(held);
+        self.claiming.fetch_sub(1, Ordering::SeqCst);
+        claimed
+    }
+
+    fn let_pass(&self) {
+        while self.claiming.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(CLAIM_PAUSE);
+        }
+    }
+
+    #[cfg(test)]
+    pub fn keep(&self, place: MapPlace, copy: SharedPartition) {
+        self.held().insert(place, copy);
     }
 
     /// How many partitions of a map there are copies of.
@@ -167,13 +192,21 @@ impl<C: Cluster> Keeper<C> {
         }
     }
 
-    /// Folds what is there. Nobody claims a copy meanwhile, and what was claimed is left alone.
+    /// Folds what is there. Nobody claims a copy meanwhile, and what was claimed is left alone. Nor does anybody wait for brokers who
+    /// claims one: a copy that would have to begin anew is given up until the next look.
     fn fold(&mut self) -> Result<usize, String> {
-        let kept = self.standbys.held();
+        self.standbys.let_pass();
+        let mut kept = self.standbys.held();
         if kept.len() < self.changelogs.held().len() {
             self.changelogs.retain(|place| kept.contains_key(place))?;
         }
-        self.changelogs.poll()
+        let moved = self.changelogs.fold()?;
+        for place in self.changelogs.give_up_broken() {
+            kept.remove(&place);
+        }
+        drop(kept);
+        self.changelogs.tend(&moved)?;
+        Ok(moved.len())
     }
 
     /// Takes up what would come to this instance now, and gives up what wouldn't, or what a worker has claimed.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millstream_engine::commit::ledger::Ledger;
+use millstream_engine::commit::token::Token;
 use millstream_engine::pipeline::{Guarantee, Kept, Pipeline};
 
 use crate::cluster::{Admin, AdminError, Cluster, CommittedAt, StartPlace};
@@ -13,12 +14,13 @@ use crate::topics::Topics;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// See [`Admin::resolve_starts`]. Tries for as long as somebody's transaction may have offsets pending, and ends those of the dead.
+/// See [`Admin::resolve_starts`]; of a process that has so many workers. Tries for as long as somebody's transaction may have offsets
+/// pending, and ends those of the dead.
 pub fn settle<C: Cluster>(
     cluster: &C,
     admin: &C::Admin,
     pipeline: &Pipeline,
-    topics: &Topics,
+    (topics, workers): (&Topics, u32),
     stopping: impl Fn() -> bool,
 ) -> Result<Vec<CommittedAt>, AdminError> {
     let starts = topics.starts.iter();
@@ -26,11 +28,17 @@ pub fn settle<C: Cluster>(
     let starts: Vec<StartPlace<'_>> = starts.collect();
     let places: Vec<(&str, u32)> = starts.iter().map(|&(topic, at, _)| (topic, at)).collect();
     let states = state_changelogs(pipeline, topics.map_partitions);
-    let mut succession = Succession::default();
+    let mut succession = Succession::new(workers);
+    let is_transactional = cluster.guarantee() == Guarantee::ExactlyOnce;
     let began = Instant::now();
+    let mut said = String::new();
     loop {
         let why = match admin.resolve_starts(&starts, &states) {
             Err(AdminError::Unanswered(why)) => why,
+            Ok(committed) if is_transactional => {
+                end_earlier_seats(cluster, workers, &committed, &mut succession);
+                return Ok(committed);
+            }
             settled => return settled,
         };
         if stopping() {
@@ -41,11 +49,33 @@ pub fn settle<C: Cluster>(
                 "the start of the sources can't be settled: {why}"
             )));
         }
-        tracing::info!("settling where the sources start: {why}; trying again");
-        if cluster.guarantee() == Guarantee::ExactlyOnce {
+        if said != why {
+            tracing::info!("settling where the sources start: {why}; trying again");
+            said = why;
+        }
+        if is_transactional {
             succession.unblock(cluster, &places, &|| ());
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// An earlier life of this process may have had more workers, and have been on another host, whose lock says how many.
+fn end_earlier_seats<C: Cluster>(
+    cluster: &C,
+    workers: u32,
+    committed: &[CommittedAt],
+    succession: &mut Succession,
+) {
+    let is_earlier = |metadata: &&str| {
+        Token::from_metadata(metadata)
+            .is_some_and(|token| token.instance == cluster.instance() && token.worker >= workers)
+    };
+    let metadata = committed.iter().map(|at| &*at.metadata);
+    let mut earlier = metadata.filter(is_earlier).peekable();
+    if earlier.peek().is_some() {
+        succession.look(cluster, &|| ());
+        succession.succeed(cluster, earlier, &|| ());
     }
 }
 

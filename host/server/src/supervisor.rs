@@ -200,7 +200,8 @@ pub fn run_on<C: Cluster>(
         Err(OpenError::Stopping(_)) => return Ok(()),
         opened => opened?,
     };
-    let committed = match starts::settle(cluster, &admin, &config.pipeline, &topics, stopping) {
+    let of = (&topics, options.workers);
+    let committed = match starts::settle(cluster, &admin, &config.pipeline, of, stopping) {
         Err(AdminError::Stopped) => return Ok(()),
         settled => settled?,
     };
@@ -257,7 +258,10 @@ fn insist_on_topics(
     loop {
         let failure = match prepare() {
             Err(failure @ Failure::Cluster(AdminError::Unanswered(_))) => failure,
-            prepared => return prepared.map(Some),
+            prepared => {
+                let goes_on = !stop.load(Ordering::Relaxed);
+                return prepared.map(|topics| goes_on.then_some(topics));
+            }
         };
         if stop.load(Ordering::Relaxed) {
             return Ok(None);

@@ -1,5 +1,7 @@
 //! Where log lines go: standard error, for people or as JSON. What is logged is chosen by `MILLSTREAM_LOG`, in the syntax of
 //! tracing-subscriber's filters; `info` where it says nothing. A progress bar at a terminal stands below them.
+//!
+//! Invariant: nothing ends since nobody takes its log any more.
 
 use std::io::{IsTerminal, Write};
 use std::sync::LazyLock;
@@ -37,14 +39,22 @@ pub fn bar(style: ProgressStyle) -> Option<ProgressBar> {
     looked_at.then(|| BARS.add(ProgressBar::new(0).with_style(style)))
 }
 
+/// A line for whoever reads standard error.
+pub fn say(line: &str) {
+    // Nobody may read it any more.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 struct AboveBars;
 
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        BARS.suspend(|| std::io::stderr().write(bytes))
+        // The subscriber would complain of an error where the error is, and panic over that.
+        let _ = BARS.suspend(|| std::io::stderr().write_all(bytes));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        std::io::stderr().flush()
+        Ok(())
     }
 }

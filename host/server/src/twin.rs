@@ -1,9 +1,10 @@
 //! A process of the same pipeline and name on another host, which the seat's lock doesn't reach.
 //!
-//! Looked for before anything is fenced: who was there first goes on, and the second one ends. One that can't be reached is taken for dead.
-//! One that is reached and says nothing (it may stand still), or can't be asked, since it answers on its host alone, is dead if the group
-//! gives its seats up.
+//! Looked for before anything is fenced: who was there first goes on, and the second one ends. Where its host says that nobody answers
+//! there, or somebody else does, it is dead. One that says nothing (it may stand still, or the way to it be closed), or can't be asked,
+//! since it answers on its host alone, is dead if the group gives its seats up.
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 ///
-/// Why it isn't known who is in the group. To be asked again: who goes on without may fence somebody.
+/// Why it isn't known who is there. To be asked again: who goes on without may fence somebody.
 pub fn find<C: Cluster>(
     cluster: &C,
     own: &str,
@@ -48,9 +49,12 @@ pub fn find<C: Cluster>(
                 Standing::Elsewhere(address) => untold = Some(format!("{address} of another host")),
             }
         }
-        let Some(address) = untold.filter(|_| !stop.load(Ordering::Relaxed)) else {
+        let Some(address) = untold else {
             return Ok(None);
         };
+        if stop.load(Ordering::Relaxed) {
+            return Err(format!("an instance \"{instance}\" may live at {address}"));
+        }
         if began.elapsed() > cluster.session() + SESSION_MORE {
             return Ok(Some(address));
         }
@@ -93,20 +97,23 @@ fn standing<'a>(member: &'a GroupMember, own: &str, scope: Option<&str>) -> Stan
 enum Answer {
     /// A process of this pipeline and name.
     Twin,
-    /// Somebody else, or nobody.
+    /// Somebody else, or nobody, as the host itself says.
     Another,
-    /// Somebody who says nothing.
+    /// Nothing is said, or nothing comes through: not by its host's name, not past a firewall, not in time.
     Silence,
 }
 
 fn who_answers(address: &str, pipeline: &str, instance: &str) -> Answer {
-    match ask(&format!("http://{address}/v1/status"), ANSWER_MAX) {
+    let answer = ask(&format!("http://{address}/v1/status"), ANSWER_MAX);
+    who_it_is(answer, pipeline, instance)
+}
+
+fn who_it_is(answer: Result<String, ureq::Error>, pipeline: &str, instance: &str) -> Answer {
+    match answer {
         Ok(status) if is_of(&status, pipeline, instance) => Answer::Twin,
-        Err(ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect)) => {
-            Answer::Another
-        }
-        Err(ureq::Error::Timeout(_)) => Answer::Silence,
-        _ => Answer::Another,
+        Ok(_) | Err(ureq::Error::StatusCode(_)) => Answer::Another,
+        Err(ureq::Error::Io(why)) if why.kind() == ErrorKind::ConnectionRefused => Answer::Another,
+        Err(_) => Answer::Silence,
     }
 }
 
@@ -118,11 +125,12 @@ fn is_of(status: &str, pipeline: &str, instance: &str) -> bool {
     status["instance"] == instance && pipelines.any(lives)
 }
 
-/// The answer of a process, as it is.
+/// The answer of a process, as it is, and of nobody between.
 pub fn ask(url: &str, timeout: Duration) -> Result<String, ureq::Error> {
     let agent = ureq::Agent::config_builder()
         .timeout_global(Some(timeout))
         .timeout_connect(Some(timeout / 2))
+        .proxy(None)
         .build()
         .new_agent();
     agent.get(url).call()?.body_mut().read_to_string()
@@ -130,7 +138,49 @@ pub fn ask(url: &str, timeout: Duration) -> Result<String, ureq::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn who_can_not_be_asked_is_not_known_to_be_dead() {
+        let check = |address: &str, expected: Answer| {
+            assert_eq!(who_answers(address, "p", "a"), expected, "{address}");
+        };
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let silent = taken.local_addr().unwrap().to_string();
+        check(&silent, Answer::Silence);
+        drop(taken);
+        check(&silent, Answer::Another);
+        for error in [
+            ureq::Error::HostNotFound,
+            ureq::Error::Timeout(ureq::Timeout::Connect),
+            ureq::Error::Io(ErrorKind::HostUnreachable.into()),
+            ureq::Error::Io(ErrorKind::ConnectionReset.into()),
+        ] {
+            assert_eq!(who_it_is(Err(error), "p", "a"), Answer::Silence);
+        }
+
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap().to_string();
+        for (answer, expected) in [
+            (
+                "404 Not Found\r\nContent-Length: 0\r\n\r\n",
+                Answer::Another,
+            ),
+            ("200 OK\r\nContent-Length: 2\r\n\r\n{}", Answer::Another),
+        ] {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (mut stream, _) = other.accept().unwrap();
+                    let _ = stream.read(&mut [0; 1024]).unwrap();
+                    write!(stream, "HTTP/1.1 {answer}").unwrap();
+                });
+                check(&address, expected);
+            });
+        }
+    }
 
     #[test]
     fn an_address_of_another_hosts_loopback_is_not_ones_own() {

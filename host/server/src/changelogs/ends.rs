@@ -32,6 +32,8 @@ pub struct Ends {
     /// Those behind it are asked about next: none has to wait for one that nobody answers for.
     last: Option<MapPlace>,
     due: Option<Instant>,
+    /// To be asked about.
+    unproven: Vec<MapPlace>,
 }
 
 impl<R: Reader> Changelogs<R> {
@@ -83,10 +85,11 @@ impl<R: Reader> Changelogs<R> {
             }
         }
         self.ends.positions = positions;
-        self.ask(&unproven);
+        self.ends.unproven = unproven;
     }
 
-    fn ask(&mut self, places: &[MapPlace]) {
+    pub(super) fn ask_for_ends(&mut self) {
+        let places = std::mem::take(&mut self.ends.unproven);
         let began = Instant::now();
         if self.ends.due.is_some_and(|due| began < due) {
             return;

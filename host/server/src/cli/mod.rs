@@ -168,12 +168,12 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
 /// Says what failed, and returns the exit code for it.
 fn tell(failure: &Failure) -> u8 {
     match failure {
-        Failure::Config(problems) => eprintln!("{problems}"),
+        Failure::Config(problems) => telemetry::say(&problems.to_string()),
         Failure::Several(all) => {
             let codes = all.iter().map(tell);
             return codes.max().unwrap_or(FAILED);
         }
-        other => eprintln!("millstream: {other}"),
+        other => telemetry::say(&format!("millstream: {other}")),
     }
     match failure {
         Failure::Config(_) | Failure::CommandLine(_) => MISCONFIGURED,
@@ -186,7 +186,7 @@ fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
-        eprintln!("millstream: this is a bug; what was not committed comes again");
+        telemetry::say("millstream: this is a bug; what was not committed comes again");
         std::process::exit(i32::from(BUG));
     }));
 }
@@ -225,8 +225,8 @@ fn catch_signals(controls: Vec<Control>) -> std::io::Result<()> {
                 }
             }
             if std::mem::replace(&mut asked, true) {
-                eprintln!(
-                    "millstream: ended at once, on a second signal; what was not committed comes again"
+                telemetry::say(
+                    "millstream: ended at once, on a second signal; what was not committed comes again",
                 );
                 std::process::exit(i32::from(FAILED));
             }

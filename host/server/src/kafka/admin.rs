@@ -298,10 +298,17 @@ impl cluster::Admin for Admin {
             starts.push((topic, partition, Some(offset)));
         }
         if !starts.is_empty() {
-            // Refused where the group has members: one of them has settled it, as the next look shows.
-            self.reader
-                .commit(&list(starts))
-                .map_err(|code| AdminError::Unanswered(code.to_string()))?;
+            // Refused where the group has members. One of them has settled it, as the next look shows; or none of them reads it.
+            let unsettled = starts[0].0;
+            let refused = |code| match code {
+                Code::UnknownMemberId => format!(
+                    "where topic {unsettled} begins can't be settled while processes run that don't read it. If they are of an older pipeline \
+                     file, end all of them, and start them with this one"
+                ),
+                code => code.to_string(),
+            };
+            let settled = self.reader.commit(&list(starts));
+            settled.map_err(|code| AdminError::Unanswered(refused(code)))?;
         }
         Ok(committed)
     }

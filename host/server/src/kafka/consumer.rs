@@ -16,8 +16,9 @@ use rdkafka_sys::RDKafkaErrorCode as Code;
 use super::client::{Clients, SESSION};
 use super::loss::Loss;
 use super::membership::GroupMetadata;
-use super::native::{ErrorRef, NativeConsumer, Noted, Polled, RecordRef, TopicHandle, list};
+use super::native::{NativeConsumer, Noted, Polled, RecordRef, TopicHandle, list};
 use super::seat;
+use super::unread::{self, GONE, STUCK};
 use crate::cluster::{Cluster as _, Committed, ConsumeError, Consumed, Member, Rebalance};
 use crate::threads;
 
@@ -46,12 +47,7 @@ const LEAVING_LOOK: Duration = Duration::from_millis(10);
 /// read; where it has, it was away, or slow, and there is more time.
 const STARTED_WITHIN: Duration = Duration::from_secs(3);
 const STARTED_MAX: Duration = Duration::from_secs(60);
-
-/// What to do where retention, or somebody, has deleted what was to be read.
-const GONE: &str = ": what was there is deleted. With the pipeline ended, set the group's offset to one that there is, with \
-     kafka-consumer-groups.sh --reset-offsets, and start it again";
-
-const STUCK: &str = ": librdkafka has given it up. Start the process again";
+const STARTED_LOOK: Duration = Duration::from_millis(500);
 
 /// What the group and this member owe each other.
 ///
@@ -102,7 +98,7 @@ pub struct GroupConsumer {
 impl GroupConsumer {
     /// Joins the group in the seat of a worker.
     pub fn join(clients: &Clients, worker: u32, topics: &[String]) -> Result<Self, String> {
-        let is_outdated = seat::is_outdated(clients, worker);
+        let is_outdated = seat::is_outdated(clients, worker, topics);
         let now = Instant::now();
         let mut member = Self {
             native: RefCell::new(subscribed(clients, worker, topics)?),
@@ -124,19 +120,18 @@ impl GroupConsumer {
         if is_outdated {
             tracing::info!(
                 target: "millstream::kafka",
-                "the group knows this seat under another address: leaving it and joining anew"
+                "the group knows this seat under another address, or for other topics: leaving it and joining anew"
             );
             member.join_anew()?;
         }
         Ok(member)
     }
 
-    /// Whether there is something at an offset of a partition, or will be next.
-    fn has(&self, at: TopicPartition, offset: i64) -> Result<bool, String> {
+    /// First and next offset of a partition.
+    fn bounds(&self, at: TopicPartition) -> Result<(i64, i64), String> {
         let (topic, partition) = (&self.topics[at.topic.0], at.partition);
         let marks = self.native().watermarks(topic, partition);
-        let (first, end) = marks.map_err(|code| format!("{topic}[{partition}]: {code}"))?;
-        Ok((first..=end).contains(&offset))
+        marks.map_err(|code| format!("{topic}[{partition}]: {code}"))
     }
 
     /// Leaves the group as whoever had the seat before, and joins it again: a static member that merely comes back keeps, in the
@@ -291,7 +286,7 @@ impl Member for GroupConsumer {
             each(place, Consumed::Unreadable(why.into()));
         }
         let (topics, seen) = (&self.topics, &mut self.seen);
-        let mut result = Ok(());
+        let (mut gone, mut result) = (Vec::new(), Ok(()));
         let count = self
             .native
             .get_mut()
@@ -319,13 +314,22 @@ impl Member for GroupConsumer {
                             partition: number(partition),
                         })
                     });
-                    match (judge(&error), place) {
+                    match (unread::judge(&error), place) {
+                        (Ok(_), Some(place)) if unread::is_gone(error.code) => {
+                            gone.push((place, error.text.to_owned()));
+                        }
                         (Ok(consumed), Some(place)) => each(place, consumed),
                         (Ok(_), None) => {}
                         (Err(error), _) => result = Err(error),
                     }
                 }
             });
+        for (place, text) in gone {
+            let bounds = self.bounds(place);
+            let there = bounds.map_or_else(|why| why, |(first, end)| format!("{first} to {end}"));
+            let why = format!("{text}; it has {there}: {GONE}");
+            each(place, Consumed::Unreadable(why.into()));
+        }
         if matches!(result, Err(ConsumeError::Fenced(_))) && self.renew() {
             self.seen.clear();
             return Ok(count);
@@ -409,38 +413,49 @@ impl Member for GroupConsumer {
             return Ok(());
         }
         let list = self.list(offsets.iter().map(|&(at, offset)| (at, Some(offset))));
-        let native = self.native();
-        native.pause(&list).map_err(|code| code.to_string())?;
+        let said = |code: Code| code.to_string();
+        self.native().pause(&list).map_err(said)?;
         let began = Instant::now();
-        let stopped = loop {
-            let stopped = self.places(&native.seek(&list)?);
-            let mut left = offsets.iter().filter(|(at, _)| stopped.contains(at));
-            let may_come = |&(at, offset): &(TopicPartition, i64)| match began.elapsed() {
-                passed if passed < STARTED_WITHIN => Ok(true),
-                passed if passed < STARTED_MAX => self.has(at, offset),
-                _ => Ok(false),
-            };
-            if !left.try_fold(false, |any, at| Ok::<_, String>(any || may_come(at)?))? {
-                break stopped;
+        let mut unread = Vec::new();
+        loop {
+            let stopped = self.places(&self.native().seek(&list)?);
+            let stopped = offsets.iter().filter(|(at, _)| stopped.contains(at));
+            let stopped: Vec<(TopicPartition, i64)> = stopped.copied().collect();
+            unread.clear();
+            if stopped.is_empty() {
+                break;
             }
-            if native.is_assignment_lost() {
+            if began.elapsed() < STARTED_WITHIN {
+                if self.native().is_assignment_lost() {
+                    return Err("the partitions were lost".into());
+                }
+                std::thread::sleep(LEAVING_LOOK);
+                continue;
+            }
+            let mut may_come = false;
+            for (at, offset) in stopped {
+                let (first, end) = self.bounds(at)?;
+                let is_there = (first..=end).contains(&offset);
+                may_come |= is_there;
+                let why = match is_there {
+                    true => format!("it is not read from there on, though it is there: {STUCK}"),
+                    false => format!("it has {first} to {end}: {GONE}"),
+                };
+                unread.push((at, format!("offset {offset} could not be read: {why}")));
+            }
+            if !may_come || began.elapsed() > STARTED_MAX {
+                break;
+            }
+            if self.look_after_seat() {
                 return Err("the partitions were lost".into());
             }
-            std::thread::sleep(LEAVING_LOOK);
-        };
-        native.resume(&list).map_err(|code| code.to_string())?;
-        // A thread of librdkafka's with nothing to fetch looks again once a second. Of a seek it hears at once, of a resumption not.
-        native.seek(&list)?;
-        // What it had to say of these is lost, or was said already.
-        for &(at, offset) in offsets.iter().filter(|(at, _)| stopped.contains(at)) {
-            let why = match self.has(at, offset)? {
-                true => {
-                    format!("it is not read from offset {offset} on, though it is there{STUCK}")
-                }
-                false => format!("it could not be read from offset {offset} on{GONE}"),
-            };
-            self.unsought.borrow_mut().push((at, why));
+            std::thread::sleep(STARTED_LOOK);
         }
+        self.native().resume(&list).map_err(said)?;
+        // A thread of librdkafka's with nothing to fetch looks again once a second. Of a seek it hears at once, of a resumption not.
+        self.native().seek(&list)?;
+        // What librdkafka had to say of these is lost, or was said already.
+        self.unsought.borrow_mut().append(&mut unread);
         Ok(())
     }
 
@@ -568,32 +583,4 @@ fn number(partition: i32) -> u32 {
 
 fn find(topics: &[String], name: &str) -> Option<TopicId> {
     topics.iter().position(|topic| topic == name).map(TopicId)
-}
-
-/// Errors that pass are logged and leave the place unsettled; what does not pass is returned.
-fn judge<'a>(error: &ErrorRef<'a>) -> Result<Consumed<'a, RecordRef<'a>>, ConsumeError> {
-    let ErrorRef { code, text, .. } = *error;
-    match code {
-        Code::FencedInstanceId => Err(ConsumeError::Fenced(text.into())),
-        _ if error.fatal => Err(ConsumeError::Fatal(format!("{text} ({code:?})"))),
-        Code::AutoOffsetReset
-        | Code::OffsetOutOfRange
-        | Code::BadMessage
-        | Code::BadCompression
-        | Code::NotImplemented => {
-            let is_gone = matches!(code, Code::AutoOffsetReset | Code::OffsetOutOfRange);
-            let repair = if is_gone { GONE } else { "" };
-            Ok(Consumed::Unreadable(format!("{text}{repair}").into()))
-        }
-        Code::TopicAuthorizationFailed
-        | Code::GroupAuthorizationFailed
-        | Code::ClusterAuthorizationFailed
-        | Code::InconsistentGroupProtocol
-        | Code::InvalidSessionTimeout
-        | Code::InvalidGroupId => Err(ConsumeError::Fatal(format!("{text} ({code:?})"))),
-        _ => {
-            tracing::warn!(target: "millstream::kafka", "{text} ({code:?})");
-            Ok(Consumed::Unsettled)
-        }
-    }
 }

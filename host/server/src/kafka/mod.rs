@@ -26,6 +26,7 @@ mod remains;
 mod replay;
 mod seat;
 mod stretch;
+mod unread;
 #[expect(unsafe_code, reason = "takes over a C library's error objects")]
 mod verdict;
 

@@ -18,6 +18,7 @@ use crate::changelogs::Changelogs;
 use crate::cluster::{Read, ReadPlace, Reader};
 use crate::directory::{Directory, SharedPartition};
 use crate::map_memory::MapMemory;
+use crate::standby::Standbys;
 
 const PLACE: MapPlace = (MapId(0), 0);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -321,6 +322,8 @@ struct Log {
     /// Where there is more than can be read.
     high_watermark: Option<i64>,
     topic: Option<u128>,
+    /// The partition whose bounds nobody tells the next time.
+    away: Cell<Option<u32>>,
     /// None where nothing is assigned.
     next: Option<i64>,
     /// Where reading began, each time.
@@ -335,7 +338,11 @@ impl Reader for Log {
         Ok(())
     }
 
-    fn bounds(&self, _: &str, _: u32) -> Result<(i64, i64), String> {
+    fn bounds(&self, _: &str, partition: u32) -> Result<(i64, i64), String> {
+        if self.away.get() == Some(partition) {
+            self.away.set(None);
+            return Err("nobody leads it".into());
+        }
         Ok((0, self.high_watermark.unwrap_or(self.end)))
     }
 
@@ -364,6 +371,7 @@ fn changelogs(rig: &Rig, end: i64, topic: u128) -> Changelogs<Log> {
         end,
         high_watermark: None,
         topic: Some(topic),
+        away: Cell::new(None),
         next: None,
         assigned: Vec::new(),
     };
@@ -400,6 +408,33 @@ fn changelogs_are_read_on_from_snapshots() {
     reading.take(&[PLACE]).unwrap();
     assert_eq!(contents(&poll_until_live(&mut reading)), expected);
     assert_eq!(reading.reader().assigned, [[0]]);
+}
+
+/// What comes back, and what is claimed of a standby's.
+#[test]
+fn a_broker_that_is_away_for_a_moment_costs_nothing_that_is_warm() {
+    let rig = Rig::new();
+    let standbys = Arc::<Standbys>::default();
+    let beside = (PLACE.0, PLACE.1 + 1);
+    let mut reading = changelogs(&rig, 5_000, 77).with_standbys(&standbys);
+    let copy = rig.folded(4_000);
+    standbys.keep(PLACE, Arc::clone(&copy));
+    reading.reader().away.set(Some(beside.1));
+    reading.take(&[PLACE, beside]).unwrap_err();
+    // Another rebalance comes meanwhile.
+    reading.park().unwrap();
+    reading.take(&[PLACE, beside]).unwrap();
+    assert!(Arc::ptr_eq(&reading.held()[&PLACE], &copy));
+    assert_eq!(copy.read().unwrap().position(), 4_000);
+    // What is asked behind it failed: it is taken again.
+    let other = Arc::clone(&reading.held()[&beside]);
+    reading.take(&[PLACE, beside]).unwrap();
+    assert!(Arc::ptr_eq(&reading.held()[&PLACE], &copy));
+    assert!(Arc::ptr_eq(&reading.held()[&beside], &other));
+    assert_eq!(
+        contents(&poll_until_live(&mut reading)),
+        contents(&rig.folded(5_000))
+    );
 }
 
 #[test]

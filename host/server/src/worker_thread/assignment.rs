@@ -144,7 +144,11 @@ impl<C: Cluster> Loop<C> {
         let places: Vec<MapPlace> = own
             .flat_map(|(map, _)| numbers.iter().map(move |&number| (MapId(map), number)))
             .collect();
-        let awaited = insist(&seat.stop, "opening the changelogs", &|| (), || {
+        let consumer = &self.consumer;
+        let look = || {
+            consumer.look_after_seat();
+        };
+        let awaited = insist(&seat.stop, "opening the changelogs", &look, || {
             changelogs.take(&places)?;
             let end = |place| changelogs.bounds(place).map(|(_, end)| end);
             Awaited::new(pipeline, &seat.partitions_of, &numbers, end)
@@ -152,7 +156,7 @@ impl<C: Cluster> Loop<C> {
         let asked = insist(
             &seat.stop,
             "asking for the ids of changelogs",
-            &|| (),
+            &look,
             || changelogs.made_anew(),
         )?;
         asked.map_or(Ok(()), failed)?;
