@@ -467,6 +467,8 @@ fn stands_still_and_is_there(first: &mut Millstream, folder: &Folder, arguments:
     second.wait_line(&silent, READY);
     assert!(second.terminate(READY).success());
     first.process().thaw();
+    // The group hears of it.
+    std::thread::sleep(Duration::from_secs(1));
     first.process().freeze();
     let mut second = beside("beside.log");
     second.wait_line(&silent, READY);

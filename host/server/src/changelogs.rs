@@ -141,6 +141,7 @@ impl<R: Reader> Changelogs<R> {
         if claimed > 0 {
             fault::reach("standby-claimed");
         }
+        let wanted = self.choose(wanted)?;
         self.held = held;
         self.load(wanted)?;
         self.assign()?;
@@ -172,14 +173,19 @@ impl<R: Reader> Changelogs<R> {
 
     /// Has nothing to do any more with partitions that aren't wanted, and reads them no more.
     pub fn retain(&mut self, wanted: impl Fn(&MapPlace) -> bool) -> Result<(), String> {
+        match self.forget(wanted) {
+            0 => Ok(()),
+            _ => self.assign(),
+        }
+    }
+
+    /// The same, without a question to anybody: what is read of them until the next call of `assign` is dropped. Returns how many there were.
+    pub fn forget(&mut self, wanted: impl Fn(&MapPlace) -> bool) -> usize {
         let before = self.held.len();
         self.held.retain(|place, _| wanted(place));
         self.behind.retain(|place, _| wanted(place));
         self.broken.retain(|place| wanted(place));
-        if self.held.len() == before {
-            return Ok(());
-        }
-        self.assign()
+        before - self.held.len()
     }
 
     /// A change of this partition was committed: if it is held here, it will come.
@@ -190,7 +196,7 @@ impl<R: Reader> Changelogs<R> {
     }
 
     /// Reads what is held, each topic partition from where the fold stands that is least far.
-    fn assign(&mut self) -> Result<(), String> {
+    pub fn assign(&mut self) -> Result<(), String> {
         let mut places: BTreeMap<(&str, u32), i64> = BTreeMap::new();
         let read_on = |(place, _): &(&MapPlace, _)| !self.loading.contains(place);
         for (&(map, partition), shared) in self.held.iter().filter(read_on) {
@@ -262,10 +268,10 @@ impl<R: Reader> Changelogs<R> {
         })
     }
 
-    /// Begins to fill those of which there are snapshots.
-    fn load(&mut self, wanted: Vec<Wanted>) -> Result<(), String> {
+    /// Those of which there are snapshots to fill them from.
+    fn choose(&self, wanted: Vec<Wanted>) -> Result<Vec<Wanted>, String> {
         let Some(snapshots) = &self.snapshots else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let restoring = |one: &Wanted| read(&one.shared).phase() != Phase::Live;
         let wanted = wanted.into_iter().filter(restoring);
@@ -276,9 +282,14 @@ impl<R: Reader> Changelogs<R> {
             let id = self.reader.topic_id(&self.topics[map.0])?;
             wanted.retain(|one| one.place.0 != map || snapshots.topic_id(one.place) == id);
         }
-        if wanted.is_empty() {
+        Ok(wanted)
+    }
+
+    /// Begins to fill these.
+    fn load(&mut self, wanted: Vec<Wanted>) -> Result<(), String> {
+        let Some(snapshots) = self.snapshots.as_ref().filter(|_| !wanted.is_empty()) else {
             return Ok(());
-        }
+        };
         self.loading = wanted.iter().map(|one| one.place).collect();
         let loader = Loader::start(snapshots, &self.memory, wanted);
         self.loader = Some(loader.map_err(|why| format!("a thread: {why}"))?);
@@ -463,12 +474,9 @@ impl<R: Reader> Changelogs<R> {
         Ok(())
     }
 
-    /// Has nothing to do any more with what can't be read on. Returns what that was.
-    pub fn give_up_broken(&mut self) -> Vec<MapPlace> {
-        let broken = std::mem::take(&mut self.broken);
-        self.held.retain(|place, _| !broken.contains(place));
-        self.behind.retain(|place, _| !broken.contains(place));
-        broken
+    /// What can't be read on.
+    pub fn broken(&self) -> &[MapPlace] {
+        &self.broken
     }
 
     /// An error says that there is nothing to fold anew: what was committed is gone.

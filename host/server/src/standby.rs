@@ -23,8 +23,8 @@ use crate::threads;
 /// How long the thread sleeps where there is nothing to fold.
 const IDLE: Duration = Duration::from_millis(20);
 
-/// How long who folds waits for those who claim.
-const CLAIM_PAUSE: Duration = Duration::from_millis(1);
+/// How long who folds waits for others to pass, at a time.
+const PASSING: Duration = Duration::from_millis(1);
 
 /// How often it is looked who is in the group.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ pub struct Standbys {
     /// Held while they are folded.
     copies: Mutex<BTreeMap<MapPlace, SharedPartition>>,
     /// How many wait for that: who folds lets them pass.
-    claiming: AtomicUsize,
+    waiting: AtomicUsize,
 }
 
 impl Standbys {
@@ -46,21 +46,25 @@ impl Standbys {
         self.copies.lock().expect("nobody panics with it held")
     }
 
-    /// Gives those of these away that there are. Nobody else has anything to do with them from then on.
-    pub fn claim(&self, places: &[MapPlace]) -> Vec<(MapPlace, SharedPartition)> {
-        self.claiming.fetch_add(1, Ordering::SeqCst);
-        let mut held = self.held();
-        let claim = |&place| Some((place, held.remove(&place)?));
-        let claimed = places.iter().filter_map(claim).collect();
-        drop(held);
-        self.claiming.fetch_sub(1, Ordering::SeqCst);
-        claimed
+    /// The same, for who doesn't fold.
+    fn held_next(&self) -> MutexGuard<'_, BTreeMap<MapPlace, SharedPartition>> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let held = self.held();
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        held
     }
 
     fn let_pass(&self) {
-        while self.claiming.load(Ordering::SeqCst) > 0 {
-            std::thread::sleep(CLAIM_PAUSE);
+        while self.waiting.load(Ordering::SeqCst) > 0 {
+            std::thread::sleep(PASSING);
         }
+    }
+
+    /// Gives those of these away that there are. Nobody else has anything to do with them from then on.
+    pub fn claim(&self, places: &[MapPlace]) -> Vec<(MapPlace, SharedPartition)> {
+        let mut held = self.held_next();
+        let claim = |&place| Some((place, held.remove(&place)?));
+        places.iter().filter_map(claim).collect()
     }
 
     #[cfg(test)]
@@ -70,7 +74,8 @@ impl Standbys {
 
     /// How many partitions of a map there are copies of.
     pub fn count(&self, map: MapId) -> usize {
-        self.held().keys().filter(|(of, _)| *of == map).count()
+        let held = self.held_next();
+        held.keys().filter(|(of, _)| *of == map).count()
     }
 }
 
@@ -197,14 +202,16 @@ impl<C: Cluster> Keeper<C> {
     fn fold(&mut self) -> Result<usize, String> {
         self.standbys.let_pass();
         let mut kept = self.standbys.held();
-        if kept.len() < self.changelogs.held().len() {
-            self.changelogs.retain(|place| kept.contains_key(place))?;
-        }
+        let claimed = self.changelogs.forget(|place| kept.contains_key(place));
         let moved = self.changelogs.fold()?;
-        for place in self.changelogs.give_up_broken() {
-            kept.remove(&place);
+        for place in self.changelogs.broken() {
+            kept.remove(place);
         }
+        let broken = self.changelogs.forget(|place| kept.contains_key(place));
         drop(kept);
+        if claimed + broken > 0 {
+            self.changelogs.assign()?;
+        }
         self.changelogs.tend(&moved)?;
         Ok(moved.len())
     }
@@ -245,9 +252,13 @@ impl<C: Cluster> Keeper<C> {
         let mut kept = self.standbys.held();
         // What was claimed meanwhile is a worker's.
         let claimed = |place: &MapPlace| before.contains(place) && !kept.contains_key(place);
-        self.changelogs.retain(|place| !claimed(place))?;
+        let claimed = self.changelogs.forget(|place| !claimed(place));
         kept.clone_from(self.changelogs.held());
-        Ok(())
+        drop(kept);
+        match claimed {
+            0 => Ok(()),
+            _ => self.changelogs.assign(),
+        }
     }
 
     /// The seats in the group, each with its instance. Ours are in it, or will be.

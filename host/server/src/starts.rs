@@ -3,24 +3,23 @@
 use std::time::{Duration, Instant};
 
 use millstream_engine::commit::ledger::Ledger;
-use millstream_engine::commit::token::Token;
 use millstream_engine::pipeline::{Guarantee, Kept, Pipeline};
 
 use crate::cluster::{Admin, AdminError, Cluster, CommittedAt, StartPlace};
 use crate::own_topics;
-use crate::succession::Succession;
+use crate::succession::{self, Succession};
 use crate::topics::Topics;
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// See [`Admin::resolve_starts`]; of a process that has so many workers. Tries for as long as somebody's transaction may have offsets
+/// See [`Admin::resolve_starts`]; of a process that has opened so many seats. Tries for as long as somebody's transaction may have offsets
 /// pending, and ends those of the dead.
 pub fn settle<C: Cluster>(
     cluster: &C,
     admin: &C::Admin,
     pipeline: &Pipeline,
-    (topics, workers): (&Topics, u32),
+    (topics, opened): (&Topics, u32),
     stopping: impl Fn() -> bool,
 ) -> Result<Vec<CommittedAt>, AdminError> {
     let starts = topics.starts.iter();
@@ -28,7 +27,7 @@ pub fn settle<C: Cluster>(
     let starts: Vec<StartPlace<'_>> = starts.collect();
     let places: Vec<(&str, u32)> = starts.iter().map(|&(topic, at, _)| (topic, at)).collect();
     let states = state_changelogs(pipeline, topics.map_partitions);
-    let mut succession = Succession::new(workers);
+    let mut succession = Succession::new(opened);
     let is_transactional = cluster.guarantee() == Guarantee::ExactlyOnce;
     let began = Instant::now();
     let mut said = String::new();
@@ -36,7 +35,8 @@ pub fn settle<C: Cluster>(
         let why = match admin.resolve_starts(&starts, &states) {
             Err(AdminError::Unanswered(why)) => why,
             Ok(committed) if is_transactional => {
-                end_earlier_seats(cluster, workers, &committed, &mut succession);
+                let metadata = committed.iter().map(|at| &*at.metadata);
+                succession::end_earlier(cluster, opened, metadata, stopping);
                 return Ok(committed);
             }
             settled => return settled,
@@ -57,25 +57,6 @@ pub fn settle<C: Cluster>(
             succession.unblock(cluster, &places, &|| ());
         }
         std::thread::sleep(PAUSE);
-    }
-}
-
-/// An earlier life of this process may have had more workers, and have been on another host, whose lock says how many.
-fn end_earlier_seats<C: Cluster>(
-    cluster: &C,
-    workers: u32,
-    committed: &[CommittedAt],
-    succession: &mut Succession,
-) {
-    let is_earlier = |metadata: &&str| {
-        Token::from_metadata(metadata)
-            .is_some_and(|token| token.instance == cluster.instance() && token.worker >= workers)
-    };
-    let metadata = committed.iter().map(|at| &*at.metadata);
-    let mut earlier = metadata.filter(is_earlier).peekable();
-    if earlier.peek().is_some() {
-        succession.look(cluster, &|| ());
-        succession.succeed(cluster, earlier, &|| ());
     }
 }
 

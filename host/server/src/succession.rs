@@ -6,15 +6,15 @@
 //! Invariant: a seat that is in the group is left alone. One that isn't and lives all the same was frozen or cut off; it finds its
 //! epoch aborted, as the group would have made it, and takes its seat again.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use millstream_engine::commit::token::Token;
 
 use crate::cluster::{Cluster, InitError, Producer as _};
 use crate::fault;
 
-/// A seat that can't be had in so many tries is left to its time-out.
+/// A seat that can't be had in so many tries is tried again with the next look, for as long as something may be open there.
 const TRIES: u32 = 10;
 const TRY: Duration = Duration::from_millis(500);
 
@@ -27,8 +27,8 @@ pub struct Succession {
     present: BTreeSet<String>,
     /// Whether it could be at the last look. Who is not known to have gone is left alone.
     is_known: bool,
-    /// Not in the group any more, and what they left open may be open still.
-    gone: BTreeSet<String>,
+    /// Not in the group any more, as was seen then, and what they left open may be open still.
+    gone: BTreeMap<String, Instant>,
     /// What was ended, of seats that were not in the group since.
     ended: BTreeSet<String>,
 }
@@ -47,7 +47,7 @@ impl Succession {
             workers,
             present: BTreeSet::new(),
             is_known: false,
-            gone: BTreeSet::new(),
+            gone: BTreeMap::new(),
             ended: BTreeSet::new(),
         }
     }
@@ -55,7 +55,8 @@ impl Succession {
     /// To be called with every assignment, before offsets are read: ends what those seats left open that have gone since the last.
     pub fn look<C: Cluster>(&mut self, cluster: &C, between: &dyn Fn()) {
         self.list(cluster);
-        self.end_each(|seat| end(cluster, seat, between));
+        let gone = self.gone();
+        self.end_those(gone, |seat| end(cluster, seat, between));
     }
 
     /// The same for the seats that committed last, as stands beside the offsets: they may have gone before this worker came.
@@ -65,8 +66,8 @@ impl Succession {
         metadata: impl Iterator<Item = &'m str>,
         between: &dyn Fn(),
     ) {
-        self.miss(&self.seats_of(cluster, metadata));
-        self.end_each(|seat| end(cluster, seat, between));
+        let missed = self.miss(&self.seats_of(cluster, metadata));
+        self.end_those(missed, |seat| end(cluster, seat, between));
     }
 
     /// To be called while stable offsets can't be read. Whoever died between adding offsets to its transaction and the end of it is mostly
@@ -80,7 +81,8 @@ impl Succession {
             }
             Err(why) => tracing::warn!("who committed last can't be read: {why}"),
         }
-        self.end_each(|seat| end(cluster, seat, between));
+        let gone = self.gone();
+        self.end_those(gone, |seat| end(cluster, seat, between));
     }
 
     fn list<C: Cluster>(&mut self, cluster: &C) {
@@ -88,7 +90,7 @@ impl Succession {
         if let Err(why) = &listed {
             tracing::warn!("the group's members can't be listed: {why}");
         }
-        self.note(listed.ok());
+        self.note(listed.ok(), cluster.pending_max());
     }
 
     fn seats_of<'m, C: Cluster>(
@@ -103,33 +105,64 @@ impl Succession {
         seats.collect()
     }
 
-    /// Who is in the group now; none if they can't be listed.
-    fn note(&mut self, listed: Option<BTreeSet<String>>) {
+    /// Who is in the group now; none if they can't be listed. What was left open for so long has timed out.
+    fn note(&mut self, listed: Option<BTreeSet<String>>, open_max: Duration) {
         self.is_known = listed.is_some();
         let Some(present) = listed else {
             return;
         };
         let left = self.present.difference(&present);
-        self.gone.extend(left.cloned());
-        self.gone.retain(|seat| !present.contains(seat));
+        self.gone
+            .extend(left.map(|seat| (seat.clone(), Instant::now())));
+        self.gone
+            .retain(|seat, since| !present.contains(seat) && since.elapsed() < open_max);
         self.ended.retain(|seat| !present.contains(seat));
         self.present = present;
     }
 
-    /// These were there before.
-    fn miss(&mut self, seats: &BTreeSet<String>) {
-        if self.is_known {
-            self.gone.extend(&(seats - &self.present) - &self.ended);
+    /// These were there before. Returns those of whose going nothing was known.
+    fn miss(&mut self, seats: &BTreeSet<String>) -> BTreeSet<String> {
+        if !self.is_known {
+            return BTreeSet::new();
         }
+        let mut missed = &(seats - &self.present) - &self.ended;
+        missed.retain(|seat| !self.gone.contains_key(seat));
+        let gone = missed.iter().map(|seat| (seat.clone(), Instant::now()));
+        self.gone.extend(gone);
+        missed
     }
 
-    /// What can't be ended now, since its coordinator is away, is tried again with the next look.
-    fn end_each(&mut self, mut end: impl FnMut(&str) -> bool) {
-        if !self.is_known {
+    fn gone(&self) -> BTreeSet<String> {
+        let is_known = self.is_known;
+        self.gone.keys().filter(|_| is_known).cloned().collect()
+    }
+
+    fn end_those(&mut self, seats: BTreeSet<String>, mut end: impl FnMut(&str) -> bool) {
+        for seat in seats {
+            if end(&seat) {
+                self.gone.remove(&seat);
+                self.ended.insert(seat);
+            }
+        }
+    }
+}
+
+/// Ends what workers of this process's own name from `opened` on left open, as far as that stands beside these offsets: an earlier life may
+/// have had more of them, and have been on another host, whose lock says how many.
+pub fn end_earlier<'m, C: Cluster>(
+    cluster: &C,
+    opened: u32,
+    metadata: impl Iterator<Item = &'m str>,
+    stopping: impl Fn() -> bool,
+) {
+    let tokens = metadata.filter_map(Token::from_metadata);
+    let own = tokens.filter(|token| token.instance == cluster.instance() && token.worker >= opened);
+    let seats: BTreeSet<String> = own.map(|token| cluster.seat(token.worker)).collect();
+    for seat in seats {
+        if stopping() {
             return;
         }
-        let ended = self.gone.extract_if(.., |seat| end(seat));
-        self.ended.extend(ended);
+        end(cluster, &seat, &|| ());
     }
 }
 
@@ -179,10 +212,16 @@ mod tests {
         names.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Which seats it tries to end, where those in `away` can't be.
-    fn tries(succession: &mut Succession, away: &str) -> String {
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn note(succession: &mut Succession, present: &str) {
+        succession.note(Some(seats(present)), LONG);
+    }
+
+    /// Which of these it tries to end, where those in `away` can't be.
+    fn tries(succession: &mut Succession, those: BTreeSet<String>, away: &str) -> String {
         let mut tried = Vec::new();
-        succession.end_each(|seat| {
+        succession.end_those(those, |seat| {
             tried.push(seat.to_owned());
             !away.split_whitespace().any(|one| one == seat)
         });
@@ -192,31 +231,39 @@ mod tests {
     #[test]
     fn what_can_not_be_ended_is_tried_again() {
         let mut succession = Succession::new(1);
-        succession.note(Some(seats("a b c")));
-        assert_eq!(tries(&mut succession, ""), "");
-        succession.note(Some(seats("c")));
-        assert_eq!(tries(&mut succession, "b"), "a b");
-        succession.miss(&seats("a b c d"));
-        assert_eq!(tries(&mut succession, "b"), "b d");
+        let gone = |succession: &mut Succession, away| {
+            let gone = succession.gone();
+            tries(succession, gone, away)
+        };
+        note(&mut succession, "a b c");
+        assert_eq!(gone(&mut succession, ""), "");
+        note(&mut succession, "c");
+        assert_eq!(gone(&mut succession, "b"), "a b");
+        // Not twice in one look.
+        let missed = succession.miss(&seats("a b c d"));
+        assert_eq!(tries(&mut succession, missed, ""), "d");
+        note(&mut succession, "c");
+        assert_eq!(gone(&mut succession, "b"), "b");
         // Who is back lives.
-        succession.note(Some(seats("b c d")));
-        assert_eq!(tries(&mut succession, ""), "");
-        succession.note(Some(seats("c")));
-        assert_eq!(tries(&mut succession, ""), "b d");
-        assert_eq!(tries(&mut succession, ""), "");
+        note(&mut succession, "b c d");
+        assert_eq!(gone(&mut succession, ""), "");
+        note(&mut succession, "c");
+        assert_eq!(gone(&mut succession, "d"), "b d");
+        // Nothing is open any more.
+        succession.note(Some(seats("c")), Duration::ZERO);
+        assert_eq!(gone(&mut succession, ""), "");
     }
 
     #[test]
     fn nobody_is_ended_who_is_not_known_to_have_gone() {
         let mut succession = Succession::new(1);
-        succession.miss(&seats("a"));
-        assert_eq!(tries(&mut succession, ""), "");
-        succession.note(Some(seats("a b")));
-        succession.note(None);
-        succession.miss(&seats("a b"));
-        assert_eq!(tries(&mut succession, ""), "");
+        assert_eq!(succession.miss(&seats("a")), seats(""));
+        note(&mut succession, "a b");
+        succession.note(None, LONG);
+        assert_eq!(succession.miss(&seats("a b")), seats(""));
+        assert_eq!(succession.gone(), seats(""));
         // Who left while nobody could be listed is missed all the same.
-        succession.note(Some(seats("b")));
-        assert_eq!(tries(&mut succession, ""), "a");
+        note(&mut succession, "b");
+        assert_eq!(succession.gone(), seats("a"));
     }
 }

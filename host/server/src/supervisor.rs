@@ -196,11 +196,11 @@ pub fn run_on<C: Cluster>(
     };
     fault::reach("start-topics-made");
     let outlet = Outlet::new(cluster, 0, &config.pipeline, &topics);
-    let producers = match open_seats(&outlet, options.workers, lock, stop) {
+    let (producers, opened) = match open_seats(&outlet, options.workers, lock, stop) {
         Err(OpenError::Stopping(_)) => return Ok(()),
         opened => opened?,
     };
-    let of = (&topics, options.workers);
+    let of = (&topics, opened);
     let committed = match starts::settle(cluster, &admin, &config.pipeline, of, stopping) {
         Err(AdminError::Stopped) => return Ok(()),
         settled => settled?,
@@ -399,13 +399,13 @@ fn start_topic_watch<C: Cluster>(
 }
 
 /// A producer for every worker, before anything is read: that ends what an earlier life of these seats left open, which would hide
-/// offsets and records until its time-out. An earlier life may have had more workers; their seats are ended too.
+/// offsets and records until its time-out. An earlier life may have had more workers; their seats are ended too. Returns how many there were.
 fn open_seats<C: Cluster>(
     outlet: &Outlet<C>,
     workers: u32,
     mut lock: Option<&mut SeatLock>,
     stop: &Arc<AtomicBool>,
-) -> Result<Vec<C::Producer>, OpenError> {
+) -> Result<(Vec<C::Producer>, u32), OpenError> {
     let before = lock.as_mut().map_or(0, |lock| lock.workers_before());
     let seats = before.max(workers);
     if let Some(lock) = &mut lock {
@@ -422,7 +422,7 @@ fn open_seats<C: Cluster>(
     if let Some(lock) = lock {
         lock.note_workers(workers);
     }
-    Ok(producers)
+    Ok((producers, seats))
 }
 
 type Worker = JoinHandle<Result<(), WorkerError>>;

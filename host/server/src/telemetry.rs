@@ -1,7 +1,7 @@
 //! Where log lines go: standard error, for people or as JSON. What is logged is chosen by `MILLSTREAM_LOG`, in the syntax of
 //! tracing-subscriber's filters; `info` where it says nothing. A progress bar at a terminal stands below them.
 //!
-//! Invariant: nothing ends since nobody takes its log any more.
+//! Invariant: nothing ends since nobody reads its log any more, from a pipe or a file.
 
 use std::io::{IsTerminal, Write};
 use std::sync::LazyLock;
@@ -50,7 +50,11 @@ struct AboveBars;
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         // The subscriber would complain of an error where the error is, and panic over that.
-        let _ = BARS.suspend(|| std::io::stderr().write_all(bytes));
+        let mut log = std::io::stderr();
+        let _ = match log.is_terminal() {
+            true => BARS.suspend(|| log.write_all(bytes)),
+            false => log.write_all(bytes),
+        };
         Ok(bytes.len())
     }
 

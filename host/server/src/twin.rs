@@ -15,7 +15,7 @@ use crate::scope;
 
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 
-/// The group may be a moment late to give a seat up.
+/// The group may be a moment late to give a seat up, and where its coordinator moves, sessions begin anew.
 const SESSION_MORE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -55,7 +55,7 @@ pub fn find<C: Cluster>(
         if stop.load(Ordering::Relaxed) {
             return Err(format!("an instance \"{instance}\" may live at {address}"));
         }
-        if began.elapsed() > cluster.session() + SESSION_MORE {
+        if began.elapsed() > 2 * cluster.session() + SESSION_MORE {
             return Ok(Some(address));
         }
         if std::mem::take(&mut unsaid) {

@@ -30,6 +30,8 @@ use crate::fault;
 mod apart;
 #[cfg(feature = "faults")]
 mod keeping;
+#[cfg(test)]
+mod tests;
 
 use apart::{Asked, HUNG_WORDS, insist};
 
@@ -396,8 +398,8 @@ impl Producer {
 impl Drop for Producer {
     fn drop(&mut self) {
         if self.hung.get() || !(0..PURGE_TRIES).any(|_| self.purge()) {
-            // Its threads, and the one that waits for it, go on using it. What it may still send is fenced by the next producer of this
-            // transactional.id.
+            // Its threads, and the one that waits for it, go on using it. What it may still send is fenced by the next producer of its
+            // transactional.id, if it has one.
             Box::leak(std::mem::take(&mut self.shared));
             return;
         }
@@ -540,94 +542,4 @@ extern "C" fn on_delivery(
         );
         Failed { why, refused }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::native::list;
-    use super::*;
-    use crate::cluster::Producer as _;
-    use millstream_engine::record::Headers;
-
-    /// On librdkafka's own mock of a broker, which answers late. A record that is under way as its client is destroyed may end the process.
-    #[test]
-    fn nothing_is_under_way_when_a_client_is_destroyed() {
-        let mut config = ClientConfig::new();
-        config
-            .set("test.mock.num.brokers", "1")
-            .set("transactional.id", "seat")
-            .set("linger.ms", "0");
-        let mut producer = Producer::new(&config, &["out".to_owned()]).unwrap();
-        producer.init(Duration::from_secs(30)).unwrap();
-        producer.begin().unwrap();
-        // SAFETY: the client has its mock for as long as it lives.
-        unsafe {
-            let mock = sys::rd_kafka_handle_mock_cluster(producer.native);
-            sys::rd_kafka_mock_topic_create(mock, c"out".as_ptr(), 2, 1);
-            sys::rd_kafka_mock_broker_set_rtt(mock, -1, 10_000);
-        }
-        let headers = Headers::default();
-        let record = Record {
-            key: None,
-            value: Some(b"value"),
-            timestamp: -1,
-            headers: headers.of(0),
-        };
-        for partition in [0, 1] {
-            producer.send(0, Some(partition), &record).unwrap();
-        }
-        let left = |producer: &Producer| {
-            // SAFETY: the client is alive.
-            unsafe { sys::rd_kafka_outq_len(producer.native) }
-        };
-        std::thread::sleep(Duration::from_millis(200));
-        assert_eq!(left(&producer), 2);
-        assert!(producer.purge());
-        assert_eq!(left(&producer), 0);
-    }
-
-    /// On librdkafka's own mock of a broker, which turns one request of a kind away: librdkafka makes it again, and reports success.
-    #[test]
-    fn a_request_that_leaves_again_is_counted() {
-        let check = |turned_away: Option<i16>, expected: Sends| {
-            let mut config = ClientConfig::new();
-            config
-                .set("test.mock.num.brokers", "1")
-                .set("transactional.id", "seat");
-            let producer = Producer::new(&config, &[]).unwrap();
-            producer.init(Duration::from_secs(30)).unwrap();
-            producer.begin().unwrap();
-            let offsets = list([("in", 0, Some(1))]);
-            // SAFETY: the client has its mock for as long as it lives; the error is copied, and the group is destroyed below.
-            let group = unsafe {
-                let mock = sys::rd_kafka_handle_mock_cluster(producer.native);
-                sys::rd_kafka_mock_topic_create(mock, c"in".as_ptr(), 1, 1);
-                if let Some(key) = turned_away {
-                    let error =
-                        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
-                    sys::rd_kafka_mock_push_request_errors_array(mock, key, 1, &raw const error);
-                }
-                sys::rd_kafka_consumer_group_metadata_new(c"g".as_ptr())
-            };
-            let asked = Asked {
-                native: producer.native,
-                offsets: offsets.ptr(),
-                group,
-            };
-            for call in [Asked::add_offsets, Asked::commit] {
-                let give_up = Instant::now() + Duration::from_secs(30);
-                let answer = insist(
-                    || Instant::now() > give_up,
-                    || producer.apart(asked, call, &|| false),
-                );
-                assert_eq!(answer, Some(Ok(())));
-            }
-            // SAFETY: no call is under way that reads it.
-            unsafe { sys::rd_kafka_consumer_group_metadata_destroy(group) };
-            assert_eq!(producer.sends(), expected, "{turned_away:?}");
-        };
-        check(None, Sends::Once);
-        check(Some(TXN_OFFSET_COMMIT), Sends::Several);
-        check(Some(END_TXN), Sends::Several);
-    }
 }

@@ -324,6 +324,8 @@ struct Log {
     topic: Option<u128>,
     /// The partition whose bounds nobody tells the next time.
     away: Cell<Option<u32>>,
+    /// The topic's id is told by nobody the next time.
+    nameless: Cell<bool>,
     /// None where nothing is assigned.
     next: Option<i64>,
     /// Where reading began, each time.
@@ -351,6 +353,9 @@ impl Reader for Log {
     }
 
     fn topic_id(&self, _: &str) -> Result<Option<u128>, String> {
+        if self.nameless.take() {
+            return Err("nobody knows it".into());
+        }
         Ok(self.topic)
     }
 
@@ -372,6 +377,7 @@ fn changelogs(rig: &Rig, end: i64, topic: u128) -> Changelogs<Log> {
         high_watermark: None,
         topic: Some(topic),
         away: Cell::new(None),
+        nameless: Cell::new(false),
         next: None,
         assigned: Vec::new(),
     };
@@ -435,6 +441,18 @@ fn a_broker_that_is_away_for_a_moment_costs_nothing_that_is_warm() {
         contents(&poll_until_live(&mut reading)),
         contents(&rig.folded(5_000))
     );
+}
+
+#[test]
+fn a_question_that_fails_costs_no_snapshot() {
+    let rig = Rig::new();
+    rig.write(&rig.folded(30_000));
+    let mut reading = changelogs(&rig, 31_000, 77);
+    reading.reader().nameless.set(true);
+    reading.take(&[PLACE]).unwrap_err();
+    reading.take(&[PLACE]).unwrap();
+    poll_until_live(&mut reading);
+    assert_eq!(reading.reader().assigned, [vec![], vec![30_000]]);
 }
 
 #[test]
