@@ -225,6 +225,24 @@ fn a_source_that_grows_beneath_a_pipeline_with_maps_is_refused() {
     assert_eq!(values(&output), ["1"]);
 }
 
+/// Its memory is of records that come again.
+#[test]
+fn what_a_plugin_saw_in_a_failed_epoch_is_not_in_its_memory() {
+    let (folder, name) = (Folder::new("beneath"), "forgetting");
+    let (input, output) = topics(name, 1);
+    let mut life = run(&folder, &pipeline(name));
+    write_values(&folder, &input, &["tally"; 2]);
+    wait_records(&mut life, 2);
+    assert_eq!(values(&output), ["1", "2"]);
+    judge::run(&["delete", &shared_kafka().direct(), &output]);
+    write_values(&folder, &input, &["tally"]);
+    wait_worker(&mut life, |worker| !worker["retrying"].is_null());
+    shared_kafka().topic(&output, 1, &[]);
+    wait_records(&mut life, 3);
+    assert_eq!(values(&output), ["1"]);
+    assert!(life.terminate(WITHIN).success());
+}
+
 /// At least once, what a failed epoch had put into the changelog is there, and counts.
 #[test]
 fn state_is_what_its_changelog_says_after_a_failed_epoch_at_least_once() {

@@ -87,8 +87,9 @@ pub struct Fleet {
     epochs: u64,
     /// Where processes killed themselves.
     pub died_at: Vec<String>,
-    /// Those that were killed.
+    /// Those that were killed, and of them those that had committed nothing yet.
     pub kills: u64,
+    pub killed_early: u64,
     /// Of processes that started while everybody else was at work, and of those that didn't: a rebalance that waits for somebody who is
     /// dead holds up who joins meanwhile.
     pub restarted: [Timings; 2],
@@ -113,6 +114,7 @@ impl Fleet {
             epochs: 0,
             died_at: Vec::new(),
             kills: 0,
+            killed_early: 0,
             restarted: Default::default(),
             failed_over: Default::default(),
         }
@@ -184,6 +186,7 @@ impl Fleet {
         self.kills += 1;
         let killed = Instant::now();
         if life.first_epoch.is_none() {
+            self.killed_early += 1;
             self.restarted[usize::from(!life.alone)].add_cut(life.began.elapsed());
         }
         slot.due = Some(killed + Duration::from_millis(pause));

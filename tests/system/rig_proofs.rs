@@ -88,6 +88,7 @@ fn the_judge_acquits_the_right_and_convicts_the_wrong() {
     };
     check_changelog("out-aborted", "3", "judge: OK changelog");
     check_changelog("out-lose", "3", "different=1 in");
+    check_changelog("out-duplicate", "3", "back=1 in");
     check_changelog("out-aborted", "4", "partitions=1 in");
 
     queries_are_judged(&address);
@@ -126,6 +127,7 @@ fn the_judge_of_counts_acquits_the_right_and_convicts_the_wrong() {
     check_counts("jump", "count=1 ");
     check_counts("timestamp", "timestamp=1 in");
     check_counts("stale", "different=1 in");
+    check_counts("again", "back=1 in");
     check_counts("twice", "partition=1 in");
     check_counts("open", "an open transaction");
 

@@ -188,6 +188,7 @@ impl<'a> Round<'a> {
     /// What was met since the last look.
     fn note(&mut self) {
         self.tally.kills += std::mem::take(&mut self.fleet.kills);
+        self.tally.killed_early += std::mem::take(&mut self.fleet.killed_early);
         self.tally.meddled(self.meddler.take_met());
         for point in self.fleet.died_at.drain(..) {
             self.points.died_at(&point);

@@ -65,6 +65,9 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         (None, true) => "a_build_that_keeps_its_producers",
         (None, false) => "storm_of_all_faults",
     };
+    if arguments.only.is_some() {
+        check_name(root, filter)?;
+    }
     // One run after the other: each has the machine to itself.
     let rest = [filter, "--nocapture", "--test-threads=1"].map(String::from);
     let tested = test(root, &environment, &rest);
@@ -73,8 +76,22 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         println!("{line}");
     }
     tested?;
-    // A filter that finds no test succeeds.
     let said = arguments.only.is_some() || line.is_ok();
     ensure!(said, "nothing was run");
+    Ok(())
+}
+
+/// A filter that finds no test would succeed.
+fn check_name(root: &Path, filter: &str) -> Result<()> {
+    let tests = std::fs::read_to_string(root.join("tests/system/chaos.rs"))?;
+    let names = tests.lines().filter_map(|line| line.strip_prefix("fn "));
+    let names = names.filter_map(|line| line.split_once("()"));
+    let names = names.map(|(name, _)| format!("chaos::{name}"));
+    let names: Vec<String> = names.filter(|name| name.contains("chaos_of_")).collect();
+    ensure!(
+        names.iter().any(|name| name.contains(filter)),
+        "no kind of fault has \"{filter}\" in its name; there are\n{}",
+        names.join("\n")
+    );
     Ok(())
 }

@@ -588,6 +588,10 @@ impl<R> Changelogs<R> {
         &mut self.reader
     }
 
+    pub fn rebuild_now(&mut self) {
+        self.rebuild_due = Instant::now();
+    }
+
     pub fn is_loading(&self) -> bool {
         !self.loading.is_empty()
     }

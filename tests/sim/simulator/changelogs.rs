@@ -104,12 +104,16 @@ impl Changelogs {
         self.stop_loading();
         let (mut held, mut loading) = (BTreeMap::new(), BTreeMap::new());
         for &place in places {
+            let goes_to = self.world.judge.borrow().end(place);
             let (start, end) = self.bounds(place).await?;
+            let taken = |life| self.world.judge.borrow_mut().taken(life, goes_to);
             if let Some(kept) = self.kept(place, (start, end)) {
+                taken(kept.borrow().life());
                 held.insert(place, kept);
                 continue;
             }
             let anew = self.anew(place.0, (start, end));
+            taken(anew.life());
             if anew.phase() != Phase::Live && self.has_snapshot(place) {
                 let done = self.world.now() + self.world.between(1, 15);
                 loading.insert(place, (done, (start, end)));
@@ -232,9 +236,11 @@ impl Changelogs {
     async fn rebuild_broken(&mut self) {
         for place in std::mem::take(&mut self.broken) {
             self.world.count(Course::TableFell);
+            let goes_to = self.world.judge.borrow().end(place);
             match self.bounds(place).await {
                 Ok(bounds) => {
                     let anew = self.anew(place.0, bounds);
+                    self.world.judge.borrow_mut().taken(anew.life(), goes_to);
                     if let Some(shared) = self.held.get(&place) {
                         *shared.borrow_mut() = anew;
                     }
@@ -284,7 +290,9 @@ impl Changelogs {
                     });
                     self.world
                         .note(|| format!("snapshot of {place:?} refused: {fault}"));
-                    *shared.borrow_mut() = self.anew(place.0, bounds);
+                    let anew = self.anew(place.0, bounds);
+                    self.world.judge.borrow_mut().taken(anew.life(), bounds.1);
+                    *shared.borrow_mut() = anew;
                     self.world.disks.borrow_mut()[host].snapshots.remove(&place);
                 }
             }

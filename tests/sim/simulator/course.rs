@@ -32,8 +32,10 @@ courses! {
     ReplyLost = "requests done, reply lost",
     RequestLate = "requests late: they arrive after their time-out",
     EndLate = "requests to end a transaction late",
-    StaleEnd = "late ends that found their transaction gone",
+    StaleEnd = "ends that found their transaction gone",
+    EndTwice = "requests to end a transaction done twice",
     NotCoordinator = "requests answered NOT_COORDINATOR",
+    CoordinatorMoved = "requests on their way as their coordinator moved, refused",
     CoordinatorLoading = "requests answered COORDINATOR_LOAD_IN_PROGRESS",
     CutOff = "processes cut off from the brokers",
     Killed = "processes killed",
@@ -47,7 +49,7 @@ courses! {
     Compacted = "compactions that took records out of a partition",
     ClockJumped = "clock jumps of a day",
     MarkersHeld = "times markers were held back",
-    MarkerLate = "markers that landed after others of their transaction",
+    MarkerLate = "markers that landed with others still held back",
     Concurrent = "answers CONCURRENT_TRANSACTIONS",
     Unstable = "offsets found pending",
     Unblocked = "looks for who committed last, while offsets could not be read",
@@ -95,7 +97,7 @@ courses! {
     SnapshotRejected = "snapshots refused",
     SnapshotTooOld = "snapshots refused for their age",
     InputAborted = "input that was aborted upstream",
-    TransactionTimedOut = "transactions that timed out",
+    TransactionTimedOut = "times that transactions had timed out, upstream's among them",
 }
 
 impl Course {

@@ -25,15 +25,20 @@ pub fn befall(world: &Rc<World>, fault: Fault) {
         | Fault::Late { lasts, .. }
         | Fault::LateEnds { lasts, .. }
         | Fault::CoordinatorRefuses { lasts }
+        | Fault::EndsTwice { lasts, .. }
         | Fault::Traps { lasts, .. }
         | Fault::SendFails { lasts } => {
             last(world, fault, lasts, |_| ());
         }
         Fault::BrokerRestart { lasts } => {
-            world.count(Course::BrokerRestart);
             last(world, fault, lasts, |world| {
+                world.count(Course::BrokerRestart);
                 world.broker.borrow_mut().restart(world.now());
             });
+        }
+        Fault::CoordinatorMoves { lasts } => {
+            world.moves.set(world.moves.get() + 1);
+            last(world, fault, lasts, |_| ());
         }
         Fault::Markers { lasts } => hold_markers(world, lasts),
         Fault::Compact => compact(world),

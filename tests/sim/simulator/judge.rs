@@ -89,6 +89,8 @@ pub struct Judge {
     reference: Reference,
     /// By the life of the map partition.
     folds: BTreeMap<u64, Fold>,
+    /// By the same: how far its topic went when it was taken last.
+    taken: BTreeMap<u64, i64>,
     lookups: Lookups,
 }
 
@@ -102,6 +104,7 @@ impl Judge {
             offsets: BTreeMap::new(),
             reference,
             folds: BTreeMap::new(),
+            taken: BTreeMap::new(),
             lookups: Lookups::default(),
         }
     }
@@ -303,6 +306,17 @@ impl Judge {
         }
     }
 
+    /// How far the topic of a map partition goes.
+    pub fn end(&self, place: MapPlace) -> i64 {
+        let topic = self.pipeline.topic_of(place.0);
+        self.log((&topic, place.1)).end
+    }
+
+    /// A map partition was taken when its topic went so far: it answers nobody before it has all of that.
+    pub fn taken(&mut self, life: u64, end: i64) {
+        self.taken.insert(life, end);
+    }
+
     /// What a query would be answered of a map partition.
     pub fn see(
         &mut self,
@@ -314,6 +328,12 @@ impl Judge {
             return Ok(());
         }
         let topic = self.pipeline.topic_of(place.0);
+        let end = self.taken.get(&partition.life()).copied().unwrap_or(0);
+        if partition.position() < end {
+            let (position, number) = (partition.position(), place.1);
+            let what = format!("{topic}[{number}] answers at {position}, and was taken at {end}");
+            return Err(wrong("live-early", what));
+        }
         let is_it = |log: &&Log| log.place.1 == place.1 && log.place.0 == topic;
         let log = self.logs.iter().find(is_it);
         let log = log.expect("nobody creates topics later");

@@ -17,6 +17,10 @@ const RELOADS_AT: u64 = 4;
 /// Of the same, those whose tables take a while to be read from.
 const SLOW_TABLES_AT: u64 = 0;
 
+/// Of all seeds, every so many have coordinators that move, and a network that repeats. Drawn apart too.
+const MOVES_EVERY: u64 = 7;
+const MOVES_AT: u64 = 4;
+
 /// Virtual time at which a run begins: some day, in milliseconds since 1970.
 pub const BEGIN: i64 = 1_700_000_000_000;
 
@@ -56,8 +60,17 @@ pub enum Fault {
         percent: u32,
         lasts: i64,
     },
-    /// Coordinators answer that they are none, or none yet. None really moves: what was on its way when that began is done.
+    /// Coordinators answer that they are none, or none yet, and none moves: what was on its way when that began is done.
     CoordinatorRefuses {
+        lasts: i64,
+    },
+    /// Coordinators move: what was on its way to the old ones is refused too.
+    CoordinatorMoves {
+        lasts: i64,
+    },
+    /// Of requests to end a transaction, so many of a hundred are done twice in a row: something between repeats them.
+    EndsTwice {
+        percent: u32,
         lasts: i64,
     },
     /// SIGKILL; it starts again after a while, or only when all is healed.
@@ -203,6 +216,9 @@ impl Plan {
         if seed % LETTERS_EVERY == RELOADS_AT {
             plan.draw_reloads(&mut Dice::new(!seed));
         }
+        if seed % MOVES_EVERY == MOVES_AT {
+            plan.draw_moves(&mut Dice::new(!seed.rotate_left(32)));
+        }
         plan
     }
 
@@ -214,6 +230,24 @@ impl Plan {
             let worker = worker.expect("there are few workers");
             let bad = dice.chance(50).then_some(worker);
             self.faults.push((at, Fault::Reload { host, bad }));
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
+    }
+
+    fn draw_moves(&mut self, dice: &mut Dice) {
+        for _ in 0..dice.pick(&[1, 2, 4]) {
+            let at = dice.between(0, FAULTS_UNTIL);
+            let fault = if dice.chance(50) {
+                Fault::CoordinatorMoves {
+                    lasts: dice.pick(&[1, 30, 80]),
+                }
+            } else {
+                Fault::EndsTwice {
+                    percent: dice.pick(&[15, 60]),
+                    lasts: dice.pick(&[80, 200, 500]),
+                }
+            };
+            self.faults.push((at, fault));
         }
         self.faults.sort_by_key(|(at, _)| *at);
     }

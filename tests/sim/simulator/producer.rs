@@ -245,6 +245,17 @@ impl Producer {
             };
             let was_open = open(broker);
             let ended = broker.end_transaction(&identity, Outcome::Commit);
+            let twice = world.weather.borrow().ends_twice();
+            if twice > 0 && world.chance(twice) {
+                world.count(Course::EndTwice);
+                // The answer to this one is to nobody's question.
+                let again = broker.end_transaction(&identity, Outcome::Commit);
+                world.note(|| format!("{seat}: end arrived again: {again:?}"));
+            }
+            let is_gone = match &ended {
+                Ok(()) | Err(Error::ConcurrentTransactions) => meant != running.get(),
+                Err(_) => true,
+            };
             if meant != running.get() && was_open && ended.is_ok() {
                 world.violate(Violation {
                     name: "stale-end",
@@ -253,7 +264,7 @@ impl Producer {
                         running.get()
                     ),
                 });
-            } else if meant != running.get() || ended.is_err() {
+            } else if is_gone {
                 world.count(Course::StaleEnd);
             }
             world.note(|| format!("{seat}: end arrived: {ended:?}"));

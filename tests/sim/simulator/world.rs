@@ -49,6 +49,12 @@ pub enum Request {
     End,
 }
 
+impl Request {
+    fn is_for_coordinator(self) -> bool {
+        matches!(self, Self::Coordinator | Self::End)
+    }
+}
+
 /// Why a request was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {
@@ -88,6 +94,13 @@ impl Weather {
 
     pub fn do_sends_fail(&self) -> bool {
         self.has(|fault| matches!(fault, Fault::SendFails { .. }))
+    }
+
+    pub fn ends_twice(&self) -> u32 {
+        self.percent(|fault| match fault {
+            Fault::EndsTwice { percent, .. } => Some(*percent),
+            _ => None,
+        })
     }
 
     pub fn traps(&self) -> u32 {
@@ -187,6 +200,8 @@ pub struct World {
     trace: Option<RefCell<String>>,
     violation: RefCell<Option<Violation>>,
     over: Cell<bool>,
+    /// How often coordinators have moved.
+    pub moves: Cell<u64>,
     now: Cell<i64>,
     jumped: Cell<i64>,
     steps: Cell<u64>,
@@ -214,6 +229,7 @@ impl World {
             trace: trace.then(RefCell::default),
             violation: RefCell::default(),
             over: Cell::new(false),
+            moves: Cell::new(0),
             now: Cell::new(BEGIN),
             jumped: Cell::new(0),
             steps: Cell::new(0),
@@ -350,6 +366,9 @@ impl World {
         }
         let answer = Rc::new(RefCell::new(None));
         let slot = Rc::clone(&answer);
+        let refused = Rc::new(Cell::new(false));
+        let refuse = Rc::clone(&refused);
+        let (is_for_one, moves) = (request.is_for_coordinator(), self.moves.get());
         let late = if fate == Fate::Late {
             REQUEST_TIMEOUT + self.between(1, 3 * REQUEST_TIMEOUT)
         } else {
@@ -357,6 +376,11 @@ impl World {
         };
         let arrive = move |world: &Self| {
             if world.weather.borrow().is_broker_down() {
+                return;
+            }
+            if is_for_one && world.moves.get() != moves {
+                world.count(Course::CoordinatorMoved);
+                refuse.set(true);
                 return;
             }
             let answered = act(&mut world.broker.borrow_mut(), world.now());
@@ -371,6 +395,9 @@ impl World {
             return Err(Unanswered::TimedOut);
         }
         self.sleep(out + back).await;
+        if refused.get() {
+            return Err(Unanswered::NotNow);
+        }
         let answered = answer.borrow_mut().take();
         if answered.is_none() {
             self.sleep(REQUEST_TIMEOUT - out - back).await;
@@ -389,9 +416,13 @@ impl World {
         if weather.is_broker_down() {
             return Fate::Lost;
         }
-        let to_coordinator = matches!(request, Request::Coordinator | Request::End);
-        if to_coordinator && weather.has(|fault| matches!(fault, Fault::CoordinatorRefuses { .. }))
-        {
+        let is_refused = |fault: &Fault| {
+            matches!(
+                fault,
+                Fault::CoordinatorRefuses { .. } | Fault::CoordinatorMoves { .. }
+            )
+        };
+        if request.is_for_coordinator() && weather.has(is_refused) {
             self.count(if self.chance(50) {
                 Course::NotCoordinator
             } else {

@@ -19,6 +19,8 @@ pub struct Tally {
     pub records: u64,
     /// At moments that were drawn.
     pub kills: u64,
+    /// Of these, of processes that had committed nothing yet: mostly while they started.
+    pub killed_early: u64,
     /// With a successor.
     pub zombies: u64,
     pub frozen_alone: u64,
@@ -87,6 +89,10 @@ impl Tally {
         line("records", self.records);
         line("rounds", self.rounds);
         line("SIGKILLs at moments that were drawn", self.kills);
+        line(
+            "of them, of processes that had committed nothing yet",
+            self.killed_early,
+        );
         for (point, count) in &self.points {
             line(&format!("SIGKILL at {point}"), *count);
         }
@@ -132,8 +138,9 @@ impl Tally {
     pub fn last_line(&self) -> String {
         let killed = self.kills + self.count(Mark::KillAtPoint);
         format!(
-            "chaos: {} records, {killed} SIGKILLs, {} zombies, {} broker kills, {} EndTxn faults, {} failed disks: 0 violations",
+            "chaos: {} records, {killed} SIGKILLs ({} before a first commit), {} zombies, {} broker kills, {} EndTxn faults, {} failed disks: 0 violations",
             self.records,
+            self.killed_early,
             self.zombies,
             self.broker_kills(),
             self.ends(),

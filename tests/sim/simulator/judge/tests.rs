@@ -287,6 +287,29 @@ fn a_map_is_the_fold_of_its_topic() {
 }
 
 #[test]
+fn a_map_answers_once_it_has_what_there_was_when_it_was_taken() {
+    let mut court = Court::new(Shape::Map, OnError::Skip);
+    for value in ["1", "2"] {
+        court.change(USERS, "a", Some(value));
+    }
+    let place = (MapId(0), 0);
+    let contents = Committed::new(1, Arc::default());
+    let share = Budget::new(1 << 20, 1).share(0);
+    let early = (0, 1);
+    let mut partition = MapPartition::new(contents, share, 1, early, LiveFrom::Changelog);
+    let end = court.judge.end(place);
+    court.judge.taken(partition.life(), end);
+    let mut check = |offset, value: &str, expected: Option<&str>| {
+        let folded = partition.fold(offset, b"a", Some(value.as_bytes()));
+        folded.expect("there is room enough");
+        let seen = court.judge.see(&court.broker, place, &partition);
+        assert_eq!(seen.err().map(|violation| violation.name), expected);
+    };
+    check(0, "1", Some("live-early"));
+    check(1, "2", None);
+}
+
+#[test]
 fn what_is_looked_up_stood_in_the_table_and_is_never_older_than_before() {
     let check = |outputs: &[&str], expected: Option<&str>| {
         let mut court = Court::new(Shape::Lookup, OnError::Skip);

@@ -1,22 +1,54 @@
 package judge;
 
+import com.fasterxml.jackson.databind.JsonNode;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.TreeMap;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 
-/** Does the changelog fold to the last adult event of each id, every key in the partition it hashes to? */
+/**
+ * Does the changelog fold to the last adult event of each id, every key in the partition it hashes to? And on the way there, were the
+ * changes of each id its events in their order, of which some may be left out, and none may come again?
+ */
 final class Changelog {
     /** The last event of an id that should be in the map, and the only input partition of that id. */
     private record Last(int partition, byte[] event) {}
+
+    /** What there is to change an id, in order: each event by its ts. */
+    private static final class Events {
+        long[] ts = new long[4];
+        int size;
+        /** Those before have been changed to, or left out. */
+        int next;
+
+        void add(long event) {
+            if (size == ts.length) {
+                ts = Arrays.copyOf(ts, 2 * size);
+            }
+            ts[size++] = event;
+        }
+
+        /** Whether one comes yet. */
+        boolean goOnTo(long event) {
+            for (int at = next; at < size; at++) {
+                if (ts[at] == event) {
+                    next = at + 1;
+                    return true;
+                }
+            }
+            return false;
+        }
+    }
 
     private final long minAge;
     private final int partitions;
     private final Countries countries;
     private final Map<String, Last> reference = new HashMap<>();
+    private final Map<String, Events> all = new HashMap<>();
     /** In key order, so that a sample of the entries is the same every time. */
     private final TreeMap<ByteBuffer, byte[]> fold = new TreeMap<>();
     private final Findings findings = new Findings();
@@ -57,6 +89,7 @@ final class Changelog {
         if (ruling.kind() != Rules.Kind.KEPT) {
             return;
         }
+        all.computeIfAbsent(ruling.id(), id -> new Events()).add(ruling.ts());
         Last before = reference.put(ruling.id(), new Last(record.partition(), record.value()));
         if (before != null && before.partition != record.partition()) {
             throw new IllegalStateException("id " + ruling.id() + " is in two input partitions: which is last is undefined");
@@ -72,8 +105,13 @@ final class Changelog {
         ByteBuffer key = ByteBuffer.wrap(record.key());
         if (record.value() == null) {
             fold.remove(key);
-        } else {
-            fold.put(key, record.value());
+            return;
+        }
+        fold.put(key, record.value());
+        Events events = all.get(new String(record.key(), StandardCharsets.UTF_8));
+        JsonNode value = Rules.parse(record.value());
+        if (events != null && value != null && !events.goOnTo(value.path("ts").asLong(-1))) {
+            findings.add("back", () -> Topics.place(record) + " " + Topics.show(record.value()) + " comes again, or late");
         }
     }
 

@@ -228,8 +228,13 @@ final class Counts {
         ByteBuffer key = ByteBuffer.wrap(record.key());
         if (record.value() == null) {
             fold.remove(key);
-        } else {
-            fold.put(key, record.value());
+            return;
+        }
+        byte[] before = fold.put(key, record.value());
+        long[] total = total(record.value());
+        long[] last = before == null ? null : total(before);
+        if (total != null && last != null && total[0] <= last[0]) {
+            findings.add("back", () -> shown(record) + " after count " + last[0]);
         }
     }
 

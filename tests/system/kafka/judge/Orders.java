@@ -145,6 +145,7 @@ final class Orders {
             case "timestamp" -> records.set(change - 1, new ProducerRecord<>(
                     output.topic(), null, output.timestamp() + 1, output.key(), output.value(), output.headers()));
             case "stale" -> records.remove(change);
+            case "again" -> records.add(new ProducerRecord<>(last.topic(), last.key(), last.value()));
             case "twice" -> {
                 int wrong = (Topics.partitionOf(last.key(), partitions) + 1) % partitions;
                 records.add(new ProducerRecord<>(last.topic(), wrong, last.key(), last.value()));

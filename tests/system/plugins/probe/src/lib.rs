@@ -2,7 +2,7 @@
 //!
 //! `fail`, `trap`, `loop` and `grow` fail in four ways; `drop` drops, `twice` doubles, `odd` and `even` leave by those ports,
 //! `null-key` loses its key, `big N` gets a value of N bytes, `many N` comes out N times, `log N` is logged N times, `hold N` takes N bytes and
-//! never gives them back, `look KEY` gets what the lookup has under that key, or `nothing`;
+//! never gives them back, `tally` gets how many of its kind this instance has seen, `look KEY` gets what the lookup has under that key, or `nothing`;
 //! `state …` does what `keeping` says; everything else passes unchanged.
 
 mod keeping;
@@ -26,6 +26,8 @@ struct Probe {
 struct Records {
     lookup: Option<Lookup>,
     keeping: Option<Keeping>,
+    /// What has to last should not be kept like this.
+    tally: u64,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +75,7 @@ impl Transform for Records {
         Ok(Self {
             lookup: config.lookup.as_deref().map(lookup),
             keeping: config.keeping(),
+            tally: 0,
         })
     }
 
@@ -100,6 +103,10 @@ impl Transform for Records {
                 out.keep();
             }
             "odd" | "even" => out.port(value).keep(),
+            "tally" => {
+                self.tally += 1;
+                out.emit().json(&self.tally)?;
+            }
             "null-key" => {
                 out.emit().null_key();
             }
