@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::hostile::feed::Feed;
 use crate::limits::metric;
 use crate::openapi::Document;
-use crate::pipelines::{WITHIN, plugin};
+use crate::pipelines::{WITHIN, plugin, wait_records};
 use crate::queries::json_of;
 
 const TOKEN: &str = "an-admin-token-of-the-tests";
@@ -119,7 +119,7 @@ fn bearer(token: &str) -> String {
 /// Records that keep coming, each of which gives twenty.
 struct Trickle {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Feed>>,
+    thread: Option<JoinHandle<(Feed, u64)>>,
 }
 
 impl Trickle {
@@ -135,7 +135,7 @@ impl Trickle {
                 number += 1;
                 thread::sleep(PAUSE);
             }
-            feed
+            (feed, number)
         });
         Self {
             stop,
@@ -143,8 +143,8 @@ impl Trickle {
         }
     }
 
-    /// No more come, until there is another of the feed.
-    fn end(mut self) -> Feed {
+    /// No more come, until there is another of the feed. Returns how many have come.
+    fn end(mut self) -> (Feed, u64) {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("it ends once");
         thread.join().expect("it writes")
@@ -391,7 +391,8 @@ fn a_rollback_drops_a_version_that_is_not_decided() {
     let mut stage = Stage::start("admin-pending", &pipeline(1001, UNWATCHED));
     stage.write(&pipeline(1002, UNWATCHED));
     check_outcome(&stage.post(RELOAD), 200, "taken");
-    let feed = stage.feed.take().expect("it runs").end();
+    let (feed, records) = stage.feed.take().expect("it runs").end();
+    wait_records(&mut stage.life, records);
     let running = stage.plugins()["revision"].clone();
     stage.write(&pipeline(1003, UNWATCHED));
     let pending = check_outcome(&stage.post(RELOAD), 202, "pending");
@@ -409,10 +410,12 @@ fn a_rollback_drops_a_version_that_is_not_decided() {
     check_outcome(&second, 202, "pending");
     stage.feed = Some(Trickle::of(feed));
     stage.wait_runs(1001);
+    // Workers run a version before it is noted that it was taken.
     let told = stage.life.wait_get(PLUGINS, WITHIN, |answer| {
-        json_of(answer)["revision"] != running
+        json_of(answer)["history"].as_array().map(Vec::len) == Some(4)
     });
     let told = json_of(&told);
+    assert_ne!(told["revision"], running);
     assert_eq!(told["earlier"], Value::Null);
     let history = told["history"].as_array().expect("a list");
     let verdicts = history.iter().map(|reload| reload["verdict"].as_str());

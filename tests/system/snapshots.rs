@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rig::folder::Folder;
 use rig::judge;
@@ -14,6 +16,8 @@ use serde_json::Value;
 use crate::pipelines::{WITHIN, shared_kafka, wait_records, write_to};
 
 const RESTORED: &str = "came from snapshots";
+
+const LOOK: Duration = Duration::from_millis(20);
 
 struct Stage {
     name: &'static str,
@@ -104,7 +108,18 @@ impl Stage {
         Millstream::spawn_command(&self.folder.join("log"), command)
     }
 
+    /// What is committed is read back from the changelog before it is answered: a moment may pass.
     fn check(&self, life: &Millstream) {
+        let began = Instant::now();
+        while self.entries(life) != self.expected {
+            if began.elapsed() > WITHIN {
+                assert_eq!(self.entries(life), self.expected);
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn entries(&self, life: &Millstream) -> BTreeMap<String, String> {
         let entries = format!("/v1/pipelines/{}/maps/kept/entries?limit=1000", self.name);
         let answer = life.get(&entries);
         let page: Value = serde_json::from_str(answer.text()).expect("a page is JSON");
@@ -113,7 +128,7 @@ impl Stage {
         let found = entries
             .iter()
             .map(|entry| (text(&entry["key"]), text(&entry["value"])));
-        assert_eq!(found.collect::<BTreeMap<_, _>>(), self.expected);
+        found.collect()
     }
 
     /// Waits until each partition has a snapshot.
