@@ -1,7 +1,8 @@
 //! Which pipeline runs on a stage: that of an example, or those of two in one. What it reads and writes, and what the judge is asked of it.
 
 use crate::pipelines::{
-    ADULTS, COUNTRIES, EVENTS, MAP, MIN_AGE, NAME, both, count_by_country, materialize_users,
+    ADULTS, COUNTRIES, EVENTS, MAP, MIN_AGE, NAME, ORDERS_LETTERS, USERS_LETTERS, both,
+    count_by_country, materialize_users,
 };
 use crate::stage::{events, number};
 
@@ -42,6 +43,22 @@ impl Half {
         match self {
             Self::Users => ADULTS,
             Self::Orders => TOTALS,
+        }
+    }
+
+    /// Where what is malformed is set aside by both in one pipeline.
+    fn letters(self) -> &'static str {
+        match self {
+            Self::Users => USERS_LETTERS,
+            Self::Orders => ORDERS_LETTERS,
+        }
+    }
+
+    /// What the judge calls its records, and the step that reads them.
+    fn malformed(self) -> [&'static str; 2] {
+        match self {
+            Self::Users => ["events", "parse"],
+            Self::Orders => ["orders", "order"],
         }
     }
 
@@ -117,10 +134,24 @@ impl Example {
         format!("{}.{}.changelog", self.group(), half.map())
     }
 
+    /// What the pipeline writes to, and has to be there.
+    pub fn outputs(self) -> Vec<&'static str> {
+        let halves = self.halves().iter();
+        let outputs = halves.clone().map(|half| half.output());
+        let letters = halves.filter(|_| self.sets_aside());
+        outputs.chain(letters.map(|half| half.letters())).collect()
+    }
+
+    /// The others leave malformed records out.
+    fn sets_aside(self) -> bool {
+        self == Self::Both
+    }
+
     /// What the pipeline writes for others, and to keep.
     pub fn written(self) -> Vec<String> {
-        let written = |half: &Half| [half.output().to_owned(), self.changelog(*half)];
-        self.halves().iter().flat_map(written).collect()
+        let changelogs = self.halves().iter().map(|half| self.changelog(*half));
+        let outputs = self.outputs().into_iter().map(str::to_owned);
+        outputs.chain(changelogs).collect()
     }
 
     /// What it writes for itself, if it does.
@@ -159,6 +190,10 @@ impl Example {
                     let counts = ["counts", broker, input, output, &changelog, &partitions];
                     questions.push(words(&[&counts, &http]));
                 }
+            }
+            if self.sets_aside() {
+                let letters = ["letters", broker, input, half.letters()];
+                questions.push(words(&[&letters, &half.malformed()]));
             }
         }
         questions

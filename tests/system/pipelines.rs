@@ -19,6 +19,9 @@ pub const ADULTS: &str = "adults";
 pub const MAP: &str = "users";
 pub const MIN_AGE: &str = "18";
 pub const COUNTRIES: &str = "countries";
+/// What the steps of both examples in one pipeline couldn't take.
+pub const USERS_LETTERS: &str = "events-set-aside";
+pub const ORDERS_LETTERS: &str = "orders-set-aside";
 
 /// The table that example 01 looks countries up in, with two of the countries that events are of missing: lines for the judge.
 pub const COUNTRY_LINES: &str = "DE\t{\"name\":\"Deutschland\"}\nFR\t{\"name\":\"France\"}\nNL\t{\"name\":\"Nederland\"}\n\
@@ -46,7 +49,7 @@ pub fn count_by_country(bootstrap: &str, interval: &str) -> String {
     example("02-count-by-country", &plugins, bootstrap, interval)
 }
 
-/// Both in one pipeline of that name.
+/// Both in one pipeline of that name, which sets aside what is malformed: as [`USERS_LETTERS`] and [`ORDERS_LETTERS`].
 pub fn both(name: &str, bootstrap: &str, interval: &str) -> String {
     let users = materialize_users(bootstrap, interval);
     let orders = count_by_country(bootstrap, interval);
@@ -64,7 +67,13 @@ pub fn both(name: &str, bootstrap: &str, interval: &str) -> String {
         ("plugin = \"parse\"", "plugin = \"order\""),
         ("inputs = [\"parse\"]", "inputs = [\"order\"]"),
     ];
-    format!("{users}\n[sources{}", replace(orders, &changes))
+    let orders = replace(orders, &changes);
+    let set_aside = [("on-error = \"skip\"", "on-error = \"dead-letter\"")];
+    let pipeline = replace(&format!("{users}\n[sources{orders}"), &set_aside);
+    let letters = |step: &str, topic: &str| {
+        format!("\n[sinks.{topic}]\ninputs = [\"{step}.failed\"]\ntopic = \"{topic}\"\n")
+    };
+    pipeline + &letters("parse", USERS_LETTERS) + &letters("order", ORDERS_LETTERS)
 }
 
 fn example(name: &str, plugins: &[&str], bootstrap: &str, interval: &str) -> String {

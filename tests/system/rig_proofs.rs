@@ -152,6 +152,40 @@ fn the_judge_of_counts_acquits_the_right_and_convicts_the_wrong() {
 }
 
 #[test]
+fn the_judge_of_letters_acquits_the_right_and_convicts_the_wrong() {
+    let kafka = Kafka::start();
+    let address = kafka.direct();
+    for input in ["events", "orders"] {
+        kafka.topic(input, 4, &[]);
+        let made = if input == "events" { "generate" } else { input };
+        let counts = [EVENTS, IDS, "30"];
+        let more: &[&str] = if input == "events" { &[] } else { &[IDS] };
+        judge::run(&[&[made, &address, input], &counts[..], more].concat());
+        let check_letters = |plant: &str, found: &str| {
+            let letters = format!("{input}-{plant}");
+            kafka.topic(&letters, 3, &[]);
+            let topics = [&address, input, &letters, input, "parse"];
+            judge::run(&[&["set-aside"], &topics[..], &["--plant", plant]].concat());
+            let patience = ["--patience", "2"];
+            check(&[&["letters"], &topics[..], &patience].concat(), found);
+        };
+        check_letters("aborted", "judge: OK letters inputs=2000");
+        check_letters("lose", "lost=1 in");
+        check_letters("duplicate", "unexpected=1 in");
+        check_letters("place", "lost=1 unexpected=1 in");
+        check_letters("swap", "reordered=");
+        check_letters("value", "corrupt=1 in");
+        check_letters("untold", "untold=1 in");
+        check_letters("open", "an open transaction");
+    }
+    let other_step = ["events", "events-aborted", "events", "count"];
+    check(
+        &[&["letters", &address], &other_step[..]].concat(),
+        "untold=",
+    );
+}
+
+#[test]
 fn the_judge_of_tokens_acquits_the_whole_and_convicts_the_torn() {
     let kafka = Kafka::start();
     let address = kafka.direct();

@@ -116,6 +116,8 @@ pub struct Stage {
     pub build: Build,
     /// Whether streams have all that was ever written to them.
     pub keeps_streams: bool,
+    /// How many records a call of a plugin may return, if not as many as it likes: a call on more fails, and is tried in halves.
+    pub records_max: Option<u32>,
     lives: u32,
     /// Where the instances have their HTTP: one that comes back is to be found where it was.
     ports: BTreeMap<String, u16>,
@@ -154,11 +156,12 @@ impl Stage {
         if example.has(Half::Users) {
             make_countries(&kafka, &folder);
         }
+        for topic in example.outputs() {
+            kafka.topic(topic, PARTITIONS, &[]);
+        }
         let mut inputs = Vec::new();
         for half in example.halves() {
-            for topic in [half.input(), half.output()] {
-                kafka.topic(topic, PARTITIONS, &[]);
-            }
+            kafka.topic(half.input(), PARTITIONS, &[]);
             inputs.push(Input {
                 half: *half,
                 sent: 0,
@@ -174,6 +177,7 @@ impl Stage {
             workers: 1,
             build: Build::Product,
             keeps_streams: false,
+            records_max: None,
             lives: 0,
             ports: BTreeMap::new(),
         };
@@ -226,6 +230,13 @@ impl Stage {
         let pipeline = self
             .example
             .pipeline(&self.kafka.bootstrap(), interval, self.standby);
+        let pipeline = match self.records_max {
+            Some(most) => with_plugins(
+                &pipeline,
+                &format!("limits = {{ output-records = {most} }}"),
+            ),
+            None => pipeline,
+        };
         let file = self.folder.write("pipeline.toml", &pipeline);
         let log = self
             .folder
@@ -252,20 +263,9 @@ impl Stage {
     pub fn change_plugins(&self, lines: &str) {
         let file = self.folder.join("pipeline.toml");
         let text = std::fs::read_to_string(&file).expect("an instance was started with it");
-        let mut changed = String::new();
-        for line in text.lines() {
-            // What an earlier version had.
-            let is_old = line.starts_with("limits = ") || line.starts_with("sha256 = ");
-            if !is_old {
-                changed += line;
-                changed.push('\n');
-            }
-            if line.starts_with("path = ") {
-                changed += lines;
-                changed.push('\n');
-            }
-        }
-        let unfinished = self.folder.write("pipeline.new", &changed);
+        let unfinished = self
+            .folder
+            .write("pipeline.new", &with_plugins(&text, lines));
         std::fs::rename(unfinished, file).expect("the folder can be written");
     }
 
@@ -344,6 +344,23 @@ impl Stage {
 
 fn judged(arguments: &[String]) -> String {
     judge::run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// A pipeline file in which each plugin's table gets these lines, in place of those of an earlier version.
+fn with_plugins(text: &str, lines: &str) -> String {
+    let mut changed = String::new();
+    for line in text.lines() {
+        let is_old = line.starts_with("limits = ") || line.starts_with("sha256 = ");
+        if !is_old {
+            changed += line;
+            changed.push('\n');
+        }
+        if line.starts_with("path = ") {
+            changed += lines;
+            changed.push('\n');
+        }
+    }
+    changed
 }
 
 /// Topic and partition.

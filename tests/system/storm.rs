@@ -35,6 +35,8 @@ const INTERVAL: &str = "200ms";
 const ROUND: [Duration; 2] = [Duration::from_secs(40), Duration::from_secs(300)];
 /// How many rounds there are to be at least.
 const ROUNDS: u32 = 4;
+/// Fewer than a call mostly has where records come as fast as they can: it fails, and its halves are tried.
+const RECORDS_MAX: u32 = 100;
 /// What a round takes beside its faults.
 const AROUND: Duration = Duration::from_secs(40);
 
@@ -135,9 +137,13 @@ impl<'a> Round<'a> {
         if stage.keeps_streams {
             proxy.on_request(proxy::DELETE_RECORDS, When::Before, |_| Then::Drop);
         }
+        if dice.one_in(4) {
+            stage.records_max = Some(RECORDS_MAX);
+            tally.failing += 1;
+        }
         println!(
-            "{brokers} brokers, {example:?}, {} workers each, {} standby copies, streams kept: {}",
-            stage.workers, stage.standby, stage.keeps_streams
+            "{brokers} brokers, {example:?}, {} workers each, {} standby copies, streams kept: {}, calls return at most: {:?}",
+            stage.workers, stage.standby, stage.keeps_streams, stage.records_max
         );
         Self {
             brokers,

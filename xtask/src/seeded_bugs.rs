@@ -64,9 +64,17 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     for row in &rows {
         println!("{}", markdown(row));
     }
-    let caught = rows.iter().filter(|row| is_caught(&row.1)).count();
-    println!("\n{caught} of {} planted bugs caught", rows.len());
-    ensure!(caught == rows.len(), "{} went through", rows.len() - caught);
+    let counted = |of_nets: bool| {
+        let all = rows.iter().filter(|(bug, ..)| bug.is_of_nets == of_nets);
+        let fates: Vec<&Fate> = all.map(|(_, fate, _)| fate).collect();
+        let caught = fates.iter().filter(|fate| is_caught(fate)).count();
+        (caught, fates.len())
+    };
+    let [(caught, all), (convicted, in_nets)] = [false, true].map(counted);
+    println!("\n{convicted} of {in_nets} bugs planted in the nets themselves convicted");
+    println!("{caught} of {all} planted bugs caught");
+    let through = rows.len() - caught - convicted;
+    ensure!(through == 0, "{through} went through");
     Ok(())
 }
 

@@ -80,9 +80,13 @@ impl Changelogs {
         };
         let contents = Committed::new(1, Arc::default());
         let life = self.world.partition_life();
-        let freshness = Freshness::new(self.world.now(), Some(RETENTION));
+        let freshness = Freshness::new(self.clock(), Some(RETENTION));
         MapPartition::new(contents, self.budget.share(map.0), life, bounds, live_from)
             .with_freshness(freshness)
+    }
+
+    fn clock(&self) -> i64 {
+        self.world.clock(self.life)
     }
 
     /// First offset and high watermark of a map partition's topic.
@@ -139,7 +143,7 @@ impl Changelogs {
         let kept = self.parked.get(&place)?;
         let mut partition = kept.borrow_mut();
         let is_good = (start..=end).contains(&partition.position())
-            && !partition.freshness().is_over(self.world.now());
+            && !partition.freshness().is_over(self.clock());
         is_good.then(|| {
             self.world.count(Course::Resumed);
             partition.resume(end);
@@ -201,7 +205,7 @@ impl Changelogs {
             return 0;
         }
         let (asked, topics) = (wanted.clone(), Rc::clone(&self.topics));
-        let at = self.world.now();
+        let at = self.clock();
         let fetch = move |broker: &mut Broker, _| {
             let one = |((map, partition), offset): &(MapPlace, i64)| {
                 let place = (&*topics[map.0], *partition);
@@ -215,12 +219,14 @@ impl Changelogs {
             let shared = self.held.get(&place);
             let shared = shared.expect("nobody gave it up meanwhile: this is the worker's own");
             let before = shared.borrow().position();
-            let is_over = shared.borrow().freshness().is_over(self.world.now());
+            let now = self.clock();
+            shared.borrow_mut().freshness_mut().not_after(now);
+            let is_over = shared.borrow().freshness().is_over(now);
             match fetched {
                 Ok(fetched) if !is_over => {
                     let mut partition = shared.borrow_mut();
                     if fold(&mut partition, &fetched) {
-                        partition.freshness_mut().prove(at);
+                        partition.freshness_mut().prove(at.min(now));
                     }
                 }
                 Ok(_) | Err(_) => {
@@ -277,15 +283,16 @@ impl Changelogs {
             let filled = fill(
                 &mut shared.borrow_mut(),
                 &file,
-                &header(&self.world, place),
+                &header(&self.world, self.life, place),
                 bounds,
-                now,
+                self.clock(),
             );
             match filled {
                 Ok(()) => self.world.count(Course::SnapshotUsed),
                 Err(fault) => {
                     self.world.count(match fault {
                         Fault::TooOld { .. } => Course::SnapshotTooOld,
+                        Fault::Undated(_) => Course::SnapshotUndated,
                         _ => Course::SnapshotRejected,
                     });
                     self.world
@@ -319,7 +326,7 @@ fn fold(partition: &mut MapPartition, fetched: &Fetched) -> bool {
 }
 
 /// Whose snapshot one would have to be.
-fn header(world: &World, (map, partition): MapPlace) -> Header {
+fn header(world: &World, life: usize, (map, partition): MapPlace) -> Header {
     Header {
         pipeline: NAME.into(),
         map: world.pipeline.maps[map.0].name.clone(),
@@ -327,7 +334,7 @@ fn header(world: &World, (map, partition): MapPlace) -> Header {
         partitions: world.plan.partitions,
         topic: TOPIC_ID,
         from: 0,
-        begun: world.now(),
+        begun: world.clock(life),
         entries: 0,
     }
 }
@@ -389,7 +396,7 @@ async fn write_one(
     if !is_due {
         return;
     }
-    let (mut header, mut bytes) = (header(world, place), Vec::new());
+    let (mut header, mut bytes) = (header(world, life, place), Vec::new());
     let (end, of) = {
         let partition = shared.borrow();
         // A process that was frozen may have what is long gone.

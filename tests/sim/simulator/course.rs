@@ -48,6 +48,7 @@ courses! {
     BrokerRestart = "broker restarts",
     Compacted = "compactions that took records out of a partition",
     ClockJumped = "clock jumps of a day",
+    ClockSetBack = "clocks of a host set back by an hour or more",
     MarkersHeld = "times markers were held back",
     MarkerLate = "markers that landed with others still held back",
     Concurrent = "answers CONCURRENT_TRANSACTIONS",
@@ -96,6 +97,7 @@ courses! {
     SnapshotReverted = "snapshots put back to an older one",
     SnapshotRejected = "snapshots refused",
     SnapshotTooOld = "snapshots refused for their age",
+    SnapshotUndated = "snapshots refused for a date in the future",
     InputAborted = "input that was aborted upstream",
     TransactionTimedOut = "times that transactions had timed out, upstream's among them",
 }

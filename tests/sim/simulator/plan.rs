@@ -20,6 +20,10 @@ const SLOW_TABLES_AT: u64 = 0;
 /// Of all seeds, every so many have coordinators that move, and a network that repeats. Drawn apart too.
 const MOVES_EVERY: u64 = 7;
 const MOVES_AT: u64 = 4;
+/// Of the same, those whose hosts have clocks that are set ahead and back.
+const CLOCKS_AT: u64 = 5;
+
+const HOUR: i64 = 3_600_000;
 
 /// Virtual time at which a run begins: some day, in milliseconds since 1970.
 pub const BEGIN: i64 = 1_700_000_000_000;
@@ -107,6 +111,12 @@ pub enum Fault {
     Compact,
     /// A day goes by between two compactions: what was removed before is forgotten.
     Age,
+    /// The time of day that a host tells is set, to so many milliseconds before or after the brokers'. What is measured there, and not
+    /// read off that clock, goes on as ever.
+    Clock {
+        host: usize,
+        ahead: i64,
+    },
     Markers {
         lasts: i64,
     },
@@ -219,6 +229,9 @@ impl Plan {
         if seed % MOVES_EVERY == MOVES_AT {
             plan.draw_moves(&mut Dice::new(!seed.rotate_left(32)));
         }
+        if seed % MOVES_EVERY == CLOCKS_AT {
+            plan.draw_clocks(&mut Dice::new(!seed.rotate_left(16)));
+        }
         plan
     }
 
@@ -248,6 +261,17 @@ impl Plan {
                 }
             };
             self.faults.push((at, fault));
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
+    }
+
+    /// By no more than what the age of a snapshot leaves of a topic's retention, from one end to the other.
+    fn draw_clocks(&mut self, dice: &mut Dice) {
+        for _ in 0..dice.pick(&[1, 2, 4, 8]) {
+            let at = dice.between(0, FAULTS_UNTIL);
+            let host = dice.below(self.hosts);
+            let ahead = HOUR * dice.pick(&[-2, -1, 0, 1, 2]);
+            self.faults.push((at, Fault::Clock { host, ahead }));
         }
         self.faults.sort_by_key(|(at, _)| *at);
     }

@@ -204,6 +204,8 @@ pub struct World {
     pub moves: Cell<u64>,
     now: Cell<i64>,
     jumped: Cell<i64>,
+    /// By host, how far its clock is ahead.
+    clocks: RefCell<Vec<i64>>,
     steps: Cell<u64>,
     /// Until when the actor that is being polled sleeps.
     wake: Cell<i64>,
@@ -232,6 +234,7 @@ impl World {
             moves: Cell::new(0),
             now: Cell::new(BEGIN),
             jumped: Cell::new(0),
+            clocks: RefCell::new(vec![0; hosts]),
             steps: Cell::new(0),
             wake: Cell::new(0),
             agenda: RefCell::default(),
@@ -253,6 +256,18 @@ impl World {
     pub fn jump(&self, by: i64) {
         self.now.set(self.now.get() + by);
         self.jumped.set(self.jumped.get() + by);
+    }
+
+    /// The time of day that a process is told by its host.
+    pub fn clock(&self, life: usize) -> i64 {
+        let host = self.lives.borrow()[life].host;
+        self.now() + self.clocks.borrow()[host]
+    }
+
+    /// Returns whether it was set back.
+    pub fn set_clock(&self, host: usize, ahead: i64) -> bool {
+        let before = std::mem::replace(&mut self.clocks.borrow_mut()[host], ahead);
+        ahead < before
     }
 
     pub fn steps(&self) -> u64 {

@@ -66,7 +66,9 @@ impl Mark {
             Self::KillAtPoint => Act::KillAtPoints(1),
             Self::Zombie => Act::Zombie,
             Self::BrokerKill => Act::Broker,
-            Self::EndFault => Act::Meddle([Plan::late_end(dice), Plan::doubt(1)]),
+            Self::EndFault => {
+                Act::Meddle([Plan::late_end(dice), Plan::doubt(1), Plan::late_end(dice)])
+            }
             Self::FailedDisk => Act::Disk("full"),
             Self::ReloadTaken => Act::Reload(Version::Good),
             Self::ReloadRejected => Act::Reload(Version::Rejected),
@@ -125,7 +127,7 @@ fn what_a_run_never_met_is_missing() {
     tally.coordinators = 1;
     tally.killed_at("epoch-begun".to_owned());
     tally.reloads = [0, 1, 0];
-    let met = [(("EndTxn", "held"), 1), (("Produce", "lost"), 1)];
+    let met = [(("EndTxn", "lost"), 1), (("Produce", "lost"), 1)];
     tally.meddled(met.into());
     let left = [Mark::Zombie, Mark::FailedDisk, Mark::ReloadTaken];
     assert_eq!(missing(&tally), left);
@@ -134,6 +136,6 @@ fn what_a_run_never_met_is_missing() {
     tally.reloads[0] = 1;
     assert_eq!(missing(&tally), []);
     let mut other = Tally::default();
-    other.meddled([(("Produce", "lost"), 1)].into());
+    other.meddled([(("Produce", "lost"), 1), (("EndTxn", "held"), 1)].into());
     assert!(missing(&other).contains(&Mark::EndFault));
 }

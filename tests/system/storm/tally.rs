@@ -34,6 +34,8 @@ pub struct Tally {
     pub reloads: [u64; OUTCOMES.len()],
     pub joined: u64,
     pub left: u64,
+    /// Rounds in which calls on many records fail, and their halves are tried.
+    pub failing: u64,
     points: BTreeMap<String, u64>,
     /// By what failed.
     disks: BTreeMap<&'static str, u64>,
@@ -79,8 +81,11 @@ impl Tally {
         self.only_broker + self.one_of_three + self.coordinators
     }
 
+    /// Those of which no client can know what became of its request. One that is held for a while is waited for, mostly.
     fn ends(&self) -> u64 {
-        let ends = self.met.iter().filter(|((name, _), _)| *name == "EndTxn");
+        let is_fault = |kind: &str| !matches!(kind, "held" | "answer held");
+        let met = self.met.iter();
+        let ends = met.filter(|((name, kind), _)| *name == "EndTxn" && is_fault(kind));
         ends.map(|(_, count)| count).sum()
     }
 
@@ -88,6 +93,10 @@ impl Tally {
         let line = |what: &str, count: u64| println!("{count:>8}  {what}");
         line("records", self.records);
         line("rounds", self.rounds);
+        line(
+            "of them, with calls that fail on many records",
+            self.failing,
+        );
         line("SIGKILLs at moments that were drawn", self.kills);
         line(
             "of them, of processes that had committed nothing yet",

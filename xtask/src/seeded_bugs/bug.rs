@@ -33,6 +33,8 @@ pub struct Bug {
     pub nets: Vec<Net>,
     /// The seed that is kept because of it.
     pub seed: Option<Net>,
+    /// It is planted in what nets are made of, and shows whether these convict. The product is as it was.
+    pub is_of_nets: bool,
 }
 
 /// What a bug's file says before its diff.
@@ -40,6 +42,7 @@ struct Head {
     title: String,
     nets: Vec<Net>,
     seed: Option<Net>,
+    is_of_nets: bool,
 }
 
 impl Bug {
@@ -69,6 +72,7 @@ impl Bug {
             title: head.title,
             nets: head.nets,
             seed: head.seed,
+            is_of_nets: head.is_of_nets,
         })
     }
 
@@ -103,7 +107,14 @@ fn parse(text: &str) -> Result<Head> {
         title: title.into(),
         nets,
         seed,
+        is_of_nets: is_of_nets(diff),
     })
+}
+
+/// The broker in memory is the simulator's, above all.
+fn is_of_nets(diff: &str) -> bool {
+    let mut changed = diff.lines().filter_map(|line| line.strip_prefix("+++ b/"));
+    changed.all(|path| path.starts_with("tests/") || path.starts_with("host/broker/"))
 }
 
 fn net(word: &str, seeds: u64, diff: &str) -> Result<Net> {
@@ -163,6 +174,21 @@ mod tests {
     fn every_planted_bug_has_a_head() {
         let root = crate::root().unwrap();
         assert!(!Bug::all(&root).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_planted_in_a_net_is_none_of_the_products_bugs() {
+        let check = |paths: &[&str], expected: bool| {
+            let diff: String = paths.iter().map(|path| format!("+++ b/{path}\n")).collect();
+            assert_eq!(is_of_nets(&diff), expected, "{paths:?}");
+        };
+        check(&["tests/sim/simulator/member.rs"], true);
+        check(&["host/broker/src/transaction.rs"], true);
+        check(&["host/server/src/twin.rs"], false);
+        check(
+            &["tests/sim/simulator/member.rs", "host/engine/src/lib.rs"],
+            false,
+        );
     }
 
     /// Or nobody would know whether they still show anything.

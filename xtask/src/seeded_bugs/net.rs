@@ -20,7 +20,7 @@ const TIMED_OUT: i32 = 124;
 
 /// So many names of failed tests are told.
 const TOLD: usize = 2;
-const TOLD_BYTES: usize = 120;
+const TOLD_BYTES: usize = 240;
 
 /// The same choice for all that needs no server, or the engine would be built for each anew.
 const SMALL: [&str; 8] = [
@@ -228,7 +228,14 @@ impl Net {
             Self::Seed(_) | Self::Simulator { .. } => line("seed "),
             Self::FullModel => line("model: "),
             Self::Scripts => scripts(said).or_else(|| tests(said)),
-            Self::Unit(..) | Self::Model | Self::System(_) => tests(said).or_else(|| died(said)),
+            Self::Model => tests(said).or_else(|| died(said)),
+            Self::Unit(..) | Self::System(_) => {
+                let names = tests(said).or_else(|| died(said))?;
+                Some(match panicked(said) {
+                    Some(words) => format!("{names}: {words}"),
+                    None => names,
+                })
+            }
         }
     }
 }
@@ -274,6 +281,12 @@ fn died(said: &str) -> Option<String> {
     let (_, signal) = said.split_once("(signal: ")?;
     let (signal, _) = signal.split_once(')')?;
     Some(format!("the tests' process died: signal {signal}"))
+}
+
+/// What the first panic says, in its first line: a test may fail for another reason than the one that it is there for.
+fn panicked(said: &str) -> Option<&str> {
+    let (_, behind) = said.split_once(" panicked at ")?;
+    behind.lines().nth(1).map(str::trim)
 }
 
 /// Scripts are listed by the test that runs them, as paths.
@@ -333,8 +346,15 @@ mod tests {
         );
         check(sim, "Killed", None);
         check(Net::Model, "", None);
+        let panic = "thread 'x' (7) panicked at a/b.rs:1:2:\nit is lost\nnote: …\n";
+        let system = Net::System("a_test".into());
+        check(
+            system,
+            &format!("{panic}test a_test ... FAILED\n"),
+            Some("a_test: it is lost"),
+        );
         let ran = "test result: ok. 2 passed; 0 failed\ntest result: ok. 0 passed; 0 failed";
         assert_eq!(passed(ran), 2);
-        assert_eq!(shortened("ä".repeat(61)), format!("{}…", "ä".repeat(60)));
+        assert_eq!(shortened("ä".repeat(121)), format!("{}…", "ä".repeat(120)));
     }
 }

@@ -50,6 +50,12 @@ public final class Judge {
                   in order where their countries share a partition of OUT, and one of as many as PARTITIONS; CHANGELOG folds to the
                   last of them, each country in the partition that it hashes to; that is what is listed over HTTP, page by page,
                   (and found by key, for N of the countries)
+              set-aside BOOTSTRAP INPUT LETTERS KIND STEP [--plant ERROR]
+                  writes what `letters` expects, transactionally. ERROR is one of lose, duplicate, place, swap, value, untold, open;
+                  or aborted, which is no error
+              letters BOOTSTRAP INPUT LETTERS KIND STEP
+                  LETTERS holds the malformed records of INPUT, whose KIND is events or orders, and nothing else: each once, in order,
+                  as it was, with the headers that say where it comes from and that STEP refused it
               passthrough BOOTSTRAP IN OUT
                   OUT holds the records of IN, each once, in order, key, value, timestamp and headers unchanged
               transactions BOOTSTRAP TOPIC TOPIC [--plant ERROR]
@@ -94,6 +100,8 @@ public final class Judge {
             Map.entry("orders", Orders::generate),
             Map.entry("totals", Orders::totals),
             Map.entry("counts", Counts::run),
+            Map.entry("set-aside", Letters::write),
+            Map.entry("letters", Letters::run),
             Map.entry("passthrough", Passthrough::run),
             Map.entry("tokens", Tokens::run),
             Map.entry("transactions", Tokens::transactions),
