@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rig::millstream::{self, Millstream};
 
 use crate::dice::Dice;
+use crate::limits::metric;
 use crate::stage::{Faults, PARTITIONS, Place, READY, Stage, Told, keep_uncommitted, told};
 use crate::timings::Timings;
 
@@ -21,6 +22,14 @@ pub const SESSION: Duration = Duration::from_secs(8);
 const TICK: Duration = Duration::from_millis(20);
 /// A takeover waits for the session of the dead, and for rebalances.
 const FAILED_OVER_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a fleet came to.
+pub struct Finished {
+    /// That it was to process.
+    pub records: u64,
+    /// Calls of plugins that failed, in the last lives.
+    pub failed_calls: u64,
+}
 
 /// What became of one name.
 struct Slot {
@@ -378,12 +387,15 @@ impl Fleet {
     }
 
     /// Returns how many records there were.
-    pub fn finish(mut self) -> u64 {
+    pub fn finish(mut self) -> Finished {
         let lives = self.slots.iter().filter_map(|slot| slot.life.as_ref());
         let lives: Vec<&Millstream> = lives.map(|life| &life.process).collect();
         self.stage.wait_done(&lives);
         self.stage.judge(&lives);
-        self.stage.sent()
+        Finished {
+            records: self.stage.sent(),
+            failed_calls: lives.iter().copied().map(failed_calls).sum(),
+        }
     }
 
     /// Starts who is due, and looks at everybody.
@@ -511,6 +523,11 @@ impl Fleet {
             }
         }
     }
+}
+
+fn failed_calls(life: &Millstream) -> u64 {
+    let answer = life.get("/metrics");
+    metric(answer.text(), "millstream_step_failed_calls_total", "") as u64
 }
 
 /// The place at which a process killed itself, if that is how it ended.

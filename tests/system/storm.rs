@@ -187,7 +187,9 @@ impl<'a> Round<'a> {
         self.meddler.stop();
         self.fleet.calm_down();
         self.note();
-        self.tally.records += self.fleet.finish();
+        let finished = self.fleet.finish();
+        self.tally.records += finished.records;
+        self.tally.failed_calls += finished.failed_calls;
         self.tally.rounds += 1;
     }
 

@@ -53,7 +53,7 @@ pub enum Act {
     Broker,
     /// The broker that leads what coordinates the group, or a worker's transactions.
     Coordinator,
-    Meddle([Plan; 3]),
+    Meddle([Plan; 2]),
     /// A process whose snapshots can't be written, or read.
     Disk(&'static str),
     Join,
@@ -93,7 +93,7 @@ impl Act {
             45..=55 => Self::Zombie,
             56..=61 => Self::Broker,
             62..=66 if brokers > 1 => Self::Coordinator,
-            62..=81 => Self::Meddle([(); 3].map(|()| Plan::draw(dice, met))),
+            62..=81 => Self::Meddle([Plan::draw(dice, met), Plan::draw(dice, met)]),
             82..=85 => Self::Disk(one_of(dice, &DISKS)),
             86..=88 => Self::Join,
             89 => Self::Leave,

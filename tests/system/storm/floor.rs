@@ -66,9 +66,7 @@ impl Mark {
             Self::KillAtPoint => Act::KillAtPoints(1),
             Self::Zombie => Act::Zombie,
             Self::BrokerKill => Act::Broker,
-            Self::EndFault => {
-                Act::Meddle([Plan::late_end(dice), Plan::doubt(1), Plan::late_end(dice)])
-            }
+            Self::EndFault => Act::Meddle([Plan::late_end(dice), Plan::doubt(1)]),
             Self::FailedDisk => Act::Disk("full"),
             Self::ReloadTaken => Act::Reload(Version::Good),
             Self::ReloadRejected => Act::Reload(Version::Rejected),
@@ -91,6 +89,10 @@ pub fn require(tally: &Tally) {
         never.is_empty(),
         "the run shows nothing: it never met {}",
         never.join(", ")
+    );
+    assert!(
+        tally.failing == 0 || tally.failed_calls > 0,
+        "calls were to fail, and none did"
     );
 }
 

@@ -36,6 +36,8 @@ pub struct Tally {
     pub left: u64,
     /// Rounds in which calls on many records fail, and their halves are tried.
     pub failing: u64,
+    /// In what ran when rounds ended.
+    pub failed_calls: u64,
     points: BTreeMap<String, u64>,
     /// By what failed.
     disks: BTreeMap<&'static str, u64>,
@@ -96,6 +98,10 @@ impl Tally {
         line(
             "of them, with calls that fail on many records",
             self.failing,
+        );
+        line(
+            "calls that failed, of who ran when rounds ended",
+            self.failed_calls,
         );
         line("SIGKILLs at moments that were drawn", self.kills);
         line(
