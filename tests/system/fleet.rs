@@ -28,7 +28,7 @@ pub struct Finished {
     /// That it was to process.
     pub records: u64,
     /// Calls of plugins that failed, in the last lives.
-    pub failed_calls: u64,
+    pub failed_calls: f64,
 }
 
 /// What became of one name.
@@ -525,9 +525,9 @@ impl Fleet {
     }
 }
 
-fn failed_calls(life: &Millstream) -> u64 {
+fn failed_calls(life: &Millstream) -> f64 {
     let answer = life.get("/metrics");
-    metric(answer.text(), "millstream_step_failed_calls_total", "") as u64
+    metric(answer.text(), "millstream_step_failed_calls_total", "")
 }
 
 /// The place at which a process killed itself, if that is how it ended.

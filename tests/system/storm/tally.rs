@@ -37,7 +37,7 @@ pub struct Tally {
     /// Rounds in which calls on many records fail, and their halves are tried.
     pub failing: u64,
     /// In what ran when rounds ended.
-    pub failed_calls: u64,
+    pub failed_calls: f64,
     points: BTreeMap<String, u64>,
     /// By what failed.
     disks: BTreeMap<&'static str, u64>,
@@ -99,9 +99,9 @@ impl Tally {
             "of them, with calls that fail on many records",
             self.failing,
         );
-        line(
-            "calls that failed, of who ran when rounds ended",
-            self.failed_calls,
+        println!(
+            "{:>8}  calls that failed, of who ran when rounds ended",
+            self.failed_calls
         );
         line("SIGKILLs at moments that were drawn", self.kills);
         line(
