@@ -15,12 +15,14 @@ use wit_parser::{Resolve, WorldId, WorldItem};
 const USAGE: &str = "\
 usage: guests rust-bindings [--check]
        guests c-bindings OUT_DIR
-       guests componentize CORE.wasm -o OUT.wasm [--wit DIR --world NAME]
+       guests componentize CORE.wasm -o OUT.wasm [--embed] [--no-wasi]
 
 rust-bindings  write the Rust SDK's bindings from wit/; with --check only compare them
 c-bindings     write plugin.h, plugin.c and plugin_component_type.o for the world `plugin`
-componentize   make a component of a core module; --wit and --world where the module doesn't carry its world";
+componentize   make a component of a core module; with --embed where the module doesn't carry its world, with --no-wasi where its
+               language's runtime asks for WASI: it gets something that does nothing";
 
+const NO_WASI: &str = include_str!("nothing.wat");
 const WORLD: &str = "plugin";
 const RUST_BINDINGS: &str = "plugins/sdk/rust/src/bindings.rs";
 /// What a component may import. Anything else (WASI, mostly) would be refused by the host, with less helpful words.
@@ -43,17 +45,7 @@ fn run(arguments: &[&str]) -> Result<()> {
         ["rust-bindings"] => write(&root().join(RUST_BINDINGS), &rust_bindings()?),
         ["rust-bindings", "--check"] => check_rust_bindings(),
         ["c-bindings", out_dir] => c_bindings(Path::new(out_dir)),
-        ["componentize", core, "-o", out] => componentize(core, out, None),
-        [
-            "componentize",
-            core,
-            "-o",
-            out,
-            "--wit",
-            wit,
-            "--world",
-            world,
-        ] => componentize(core, out, Some((Path::new(wit), world))),
+        ["componentize", core, "-o", out, flags @ ..] => componentize(core, out, flags),
         _ => bail!("no such verb or arguments\n{USAGE}"),
     }
 }
@@ -64,16 +56,16 @@ fn root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
-fn world(wit: &Path, name: &str) -> Result<(Resolve, WorldId)> {
+fn world() -> Result<(Resolve, WorldId)> {
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_path(wit)?;
-    let world = resolve.select_world(&[package], Some(name))?;
+    let (package, _) = resolve.push_path(root().join("wit"))?;
+    let world = resolve.select_world(&[package], Some(WORLD))?;
     Ok((resolve, world))
 }
 
 /// The generator's files, by name.
 fn generate(mut generator: impl AsMut<dyn WorldGenerator>) -> Result<Files> {
-    let (mut resolve, world) = world(&root().join("wit"), WORLD)?;
+    let (mut resolve, world) = world()?;
     let mut files = Files::default();
     generator
         .as_mut()
@@ -118,21 +110,25 @@ fn c_bindings(out_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn componentize(core: &str, out: &str, embed: Option<(&Path, &str)>) -> Result<()> {
+fn componentize(core: &str, out: &str, flags: &[&str]) -> Result<()> {
     let mut module = std::fs::read(core).with_context(|| format!("reading {core}"))?;
-    if let Some((wit, name)) = embed {
-        let (resolve, world) = world(wit, name)?;
-        wit_component::embed_component_metadata(
-            &mut module,
-            &resolve,
-            world,
-            StringEncoding::UTF8,
-        )?;
+    let mut encoder = ComponentEncoder::default();
+    encoder.validate(true);
+    for flag in flags {
+        match *flag {
+            "--embed" => {
+                let (resolve, world) = world()?;
+                let encoding = StringEncoding::UTF8;
+                wit_component::embed_component_metadata(&mut module, &resolve, world, encoding)?;
+            }
+            "--no-wasi" => {
+                let nothing = wat::parse_str(NO_WASI).context("nothing.wat")?;
+                encoder.adapter("wasi_snapshot_preview1", &nothing)?;
+            }
+            _ => bail!("{flag} is no flag of componentize\n{USAGE}"),
+        }
     }
-    let component = ComponentEncoder::default()
-        .validate(true)
-        .module(&module)?
-        .encode()?;
+    let component = encoder.module(&module)?.encode()?;
     for import in imports(&component)? {
         ensure!(
             import.starts_with(IMPORTS_ALLOWED),
