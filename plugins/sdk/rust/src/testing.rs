@@ -105,6 +105,12 @@ impl Input {
         self.headers.push((name.to_owned(), Some(value.into())));
         self
     }
+
+    /// The same with a header more, whose value is null.
+    pub fn with_null_header(mut self, name: &str) -> Self {
+        self.headers.push((name.to_owned(), None));
+        self
+    }
 }
 
 /// An output record, with all that it inherits.
