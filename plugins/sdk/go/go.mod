@@ -1,0 +1,3 @@
+module millstream.dev/plugin
+
+go 1.24
