@@ -1,0 +1,297 @@
+/**
+ * Tables and state, key by key for whoever writes a plugin; underneath, the keys of a batch are fetched, and written, with one call each.
+ *
+ * Invariant: what a call fetched, and what it put and didn't write, is forgotten when it ends.
+ */
+
+import { column, decode, encode, isBytes, Strings } from "./columns.js";
+import { host, type Store, type Table } from "./host.js";
+
+type Key = Uint8Array | string;
+
+/**
+ * How keys get their values: each of the host at once, keeping nothing; or all that the records of a batch want together; or each at
+ * once, kept for the rest of the batch.
+ */
+export type Mode = "direct" | "collecting" | "at once";
+
+const waits = new Error("the key isn't known yet: let this error through, and the record is processed again");
+
+class Step {
+  mode: Mode = "direct";
+  readonly tables = new Map<string, Lookup>();
+  readonly stores = new Map<string, State>();
+  /** The record being processed has asked for a key that isn't known, whatever it made of the error. */
+  #hasWaited = false;
+
+  wait(): never {
+    this.#hasWaited = true;
+    throw waits;
+  }
+
+  takeWaited(): boolean {
+    const hasWaited = this.#hasWaited;
+    this.#hasWaited = false;
+    return hasWaited;
+  }
+
+  catchUp(): void {
+    for (const table of this.tables.values()) table[inner].catchUp();
+    for (const store of this.stores.values()) store[inner].catchUp();
+  }
+
+  write(): void {
+    for (const store of this.stores.values()) store[inner].write();
+  }
+
+  keep(): void {
+    for (const store of this.stores.values()) store[inner].keep();
+  }
+
+  undo(): void {
+    for (const store of this.stores.values()) store[inner].undo();
+  }
+
+  forget(): void {
+    this.mode = "direct";
+    for (const table of this.tables.values()) table[inner].forget();
+    for (const store of this.stores.values()) store[inner].forget();
+  }
+
+  /** For another configuration, in a test. */
+  reset(): void {
+    this.mode = "direct";
+    this.tables.clear();
+    this.stores.clear();
+  }
+}
+
+export const step = new Step();
+
+const inner = Symbol("inner");
+
+/** The table under the name by which the pipeline file grants it to the step. The plugin names it too: `lookups: […]`. */
+export function lookup(name: string): Lookup {
+  const there = step.tables.get(name) ?? new Lookup(name);
+  step.tables.set(name, there);
+  return there;
+}
+
+/** The same for plugins that can do without, and don't name it: null where the pipeline file doesn't grant it. */
+export function lookupIfGranted(name: string): Lookup | null {
+  const found = lookup(name);
+  try {
+    found[inner].open();
+    return found;
+  } catch {
+    return null;
+  }
+}
+
+/** The state under the name by which the pipeline file gives it to the step. The plugin names it too: `state: […]`. */
+export function state(name: string): State {
+  const there = step.stores.get(name);
+  if (there !== undefined) return there;
+  if (step.mode !== "direct") throw new Error(`state "${name}" is not named by the plugin: add it to its state: […]`);
+  const added = new State(name);
+  step.stores.set(name, added);
+  return added;
+}
+
+/** Bytes as a text of one character each: what a map can be keyed by. */
+function name(key: Key): string {
+  if (typeof key === "string") key = encode(key);
+  if (!isBytes(key)) throw new TypeError(`a key is text or a Uint8Array, and not ${typeof key}`);
+  let text = "";
+  for (const byte of key) text += String.fromCharCode(byte);
+  return text;
+}
+
+function bytes(name: string): Uint8Array {
+  return Uint8Array.from(name, (character) => character.charCodeAt(0));
+}
+
+function parsed<T>(found: Uint8Array | null): T | null {
+  return found === null ? null : (JSON.parse(decode(found)) as T);
+}
+
+/** Copied: the host's memory is another's after the call. */
+function fetched(table: Table, names: readonly string[]): (Uint8Array | null)[] {
+  const found = new Strings(table.get(column(names.map(bytes))));
+  return names.map((_, index) => found.get(index));
+}
+
+class TableOf {
+  #table: Table | undefined;
+  readonly #known = new Map<string, Uint8Array | null>();
+  readonly #wanted = new Set<string>();
+
+  constructor(readonly name: string) {}
+
+  open(): Table {
+    return (this.#table ??= host().openLookup(this.name));
+  }
+
+  get(key: Key): Uint8Array | null {
+    const wanted = name(key);
+    const known = this.#known.get(wanted);
+    if (known !== undefined) return known;
+    if (step.mode === "collecting") {
+      this.#wanted.add(wanted);
+      step.wait();
+    }
+    const found = fetched(this.open(), [wanted])[0]!;
+    if (step.mode === "at once") this.#known.set(wanted, found);
+    return found;
+  }
+
+  catchUp(): void {
+    if (this.#wanted.size === 0) return;
+    const names = [...this.#wanted];
+    fetched(this.open(), names).forEach((found, index) => this.#known.set(names[index]!, found));
+    this.#wanted.clear();
+  }
+
+  forget(): void {
+    this.#known.clear();
+    this.#wanted.clear();
+  }
+}
+
+/** A table that the step may read. */
+export class Lookup {
+  /** @internal */
+  readonly [inner]: TableOf;
+
+  constructor(name: string) {
+    this[inner] = new TableOf(name);
+  }
+
+  /**
+   * The value of a key, null where the table has none.
+   *
+   * The keys of a whole batch are fetched at once. Where a key isn't known yet this throws: let the error through, and the record is
+   * processed again, from the start, once it is. What it emitted and put is undone; what it changed elsewhere is not, so look up first.
+   */
+  get(key: Key): Uint8Array | null {
+    return this[inner].get(key);
+  }
+
+  /** The same as JSON; null where the table has no such key. */
+  json<T = any>(key: Key): T | null {
+    return parsed<T>(this.get(key));
+  }
+}
+
+class StoreOf {
+  #store: Store | undefined;
+  readonly #known = new Map<string, Uint8Array | null>();
+  readonly #wanted = new Set<string>();
+  readonly #put = new Map<string, Uint8Array | null>();
+  /** What the record being processed has changed, and as it was; undefined where it was not put. */
+  #journal: [name: string, before: Uint8Array | null | undefined][] = [];
+
+  constructor(readonly name: string) {}
+
+  #open(): Store {
+    return (this.#store ??= host().openState(this.name));
+  }
+
+  get(key: Key): Uint8Array | null {
+    const wanted = name(key);
+    const put = this.#put.get(wanted);
+    if (put !== undefined) return put;
+    if (!this.#known.has(wanted)) {
+      this.#wanted.add(wanted);
+      if (step.mode === "collecting") step.wait();
+      this.catchUp();
+    }
+    return this.#known.get(wanted)!;
+  }
+
+  change(key: Key, value: Uint8Array | null): void {
+    if (step.mode === "direct") throw new Error("state is changed while records are processed only");
+    const changed = name(key);
+    this.#journal.push([changed, this.#put.get(changed)]);
+    this.#put.set(changed, value);
+  }
+
+  keep(): void {
+    this.#journal = [];
+  }
+
+  undo(): void {
+    for (const [changed, before] of this.#journal.reverse()) {
+      if (before === undefined) this.#put.delete(changed);
+      else this.#put.set(changed, before);
+    }
+    this.#journal = [];
+  }
+
+  catchUp(): void {
+    if (this.#wanted.size === 0) return;
+    const names = [...this.#wanted];
+    fetched(this.#open(), names).forEach((found, index) => this.#known.set(names[index]!, found));
+    this.#wanted.clear();
+  }
+
+  write(): void {
+    const isNothing = ([name, value]: [string, Uint8Array | null]) => value === null && this.#known.get(name) === null;
+    const changed = [...this.#put].filter((change) => !isNothing(change));
+    if (changed.length === 0) return;
+    const keys = column(changed.map(([name]) => bytes(name)));
+    this.#open().put(keys, column(changed.map(([, value]) => value)));
+  }
+
+  forget(): void {
+    this.#known.clear();
+    this.#wanted.clear();
+    this.#put.clear();
+    this.#journal = [];
+  }
+}
+
+/** Keyed values that are the step's own: durable, and changed exactly once for each record. */
+export class State {
+  /** @internal */
+  readonly [inner]: StoreOf;
+
+  constructor(name: string) {
+    this[inner] = new StoreOf(name);
+  }
+
+  /**
+   * The value of a key, null where there is none. It sees what this record and those before it have put.
+   *
+   * Where the key isn't known yet this throws, and the record is processed again: see `Lookup.get`.
+   */
+  get(key: Key): Uint8Array | null {
+    return this[inner].get(key);
+  }
+
+  /** The same as JSON; null where there is no such key. */
+  json<T = any>(key: Key): T | null {
+    return parsed<T>(this.get(key));
+  }
+
+  /** Sets the value of a key. It is written even if it is what the key had: to put says that the entry is alive. */
+  put(key: Key, value: Uint8Array | string): void {
+    const given: unknown = value;
+    if (typeof given !== "string" && !isBytes(given)) {
+      throw new TypeError(`a value of state is text or a Uint8Array, and not ${given === null ? "null" : typeof given}`);
+    }
+    this[inner].change(key, typeof given === "string" ? encode(given) : given.slice());
+  }
+
+  /** Sets the value of a key to that, written as JSON. */
+  putJson(key: Key, value: unknown): void {
+    const text = JSON.stringify(value) as string | undefined;
+    if (text === undefined) throw new TypeError(`${typeof value} can't be written as JSON`);
+    this.put(key, text);
+  }
+
+  /** Removes a key. Where it is known that there is none, nothing is written. */
+  remove(key: Key): void {
+    this[inner].change(key, null);
+  }
+}
