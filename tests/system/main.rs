@@ -39,4 +39,5 @@ mod storm;
 mod telemetry;
 mod tidy;
 mod timings;
+mod vectors;
 mod walkthrough;

@@ -120,15 +120,20 @@ pub fn replace(text: &str, changes: &[(&str, &str)]) -> String {
 
 /// A plugin of the tests, built by `cargo xtask plugins`.
 pub fn plugin(name: &str) -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let path = repository().join(target).join("plugins").join(name);
+    let path = built(name);
     assert!(
         path.exists(),
         "{} is missing: cargo xtask plugins",
         path.display()
     );
     path
+}
+
+/// Where a plugin of the tests is, once it is built.
+pub fn built(name: &str) -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    repository().join(target).join("plugins").join(name)
 }
 
 /// A broker for all tests that leave it alone; it ends with the test run.

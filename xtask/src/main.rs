@@ -3,6 +3,7 @@
 
 mod chaos;
 mod fuzz;
+mod languages;
 mod plugin_build;
 mod quickstart;
 mod seeded_bugs;
@@ -16,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
 /// Rust plugins that examples and tests load: package, and the file that it becomes.
-const PLUGINS: [(&str, &str); 5] = [
+const PLUGINS: [(&str, &str); 6] = [
     (
         "materialize-users",
         "examples/01-materialize-users/users.wasm",
@@ -25,6 +26,7 @@ const PLUGINS: [(&str, &str); 5] = [
     ("orders-count", "examples/02-count-by-country/count.wasm"),
     ("probe", "target/plugins/probe.wasm"),
     ("counter", "target/plugins/counter.wasm"),
+    ("vectors", "target/plugins/vectors-rust.wasm"),
 ];
 
 /// The plugin in C, and the script that builds it.
@@ -54,6 +56,8 @@ enum Verb {
     Lint,
     /// Build Millstream and the plugins of the examples.
     Plugins,
+    /// Test the SDKs in other languages than Rust, each by its language's own runner, and build the plugin of the vectors in each.
+    Sdks,
     /// Build everything needed, and show example 01 at work: no Kafka, no set-up.
     Quickstart(quickstart::Arguments),
     /// Example 03 on a Kafka of its own: three processes, killed, added, drained and restarted while orders come and a reader watches.
@@ -123,6 +127,13 @@ fn run_verb(verb: Verb) -> Result<()> {
             setup::compilers(&root)?;
             build_examples(&root).map(drop)
         }
+        Verb::Sdks => {
+            setup::compilers(&root)?;
+            build(&root)?;
+            build_plugins(&root)?;
+            build_c_plugin(&root)?;
+            languages::all(&root, true)
+        }
         Verb::Quickstart(arguments) => {
             setup::compilers(&root)?;
             quickstart::run(&root, &build_examples(&root)?, &arguments)
@@ -171,6 +182,11 @@ fn test(root: &Path, environment: &[(&str, &str)], rest: &[String]) -> Result<()
     build(root)?;
     build_plugins(root)?;
     build_c_plugin(root)?;
+    // Whoever wants some of the tests mostly wants others.
+    let wanted = |word: &String| word.contains("vectors");
+    if rest.is_empty() || rest.iter().any(wanted) {
+        languages::all(root, rest.is_empty())?;
+    }
     let mut tests = Command::new("cargo");
     tests
         .current_dir(root)

@@ -37,6 +37,12 @@ const C_PACKAGES: [&str; 4] = [
     "libclang-rt-19-dev-wasm32",
 ];
 
+/// The SDK for C, and the library by which its tests read the vectors.
+const CMAKE: [Need; 2] = [
+    (&["cmake", "--version"], "cmake"),
+    (&["pkg-config", "--exists", "jansson"], "libjansson-dev"),
+];
+
 /// What building takes.
 pub fn compilers(root: &Path) -> Result<()> {
     ensure(root, &COMPILERS)
@@ -50,6 +56,11 @@ pub fn system(root: &Path) -> Result<()> {
 /// What measuring queries takes too.
 pub fn load(root: &Path) -> Result<()> {
     ensure(root, &LOAD)
+}
+
+/// What the SDK for C takes beside its compiler.
+pub fn cmake(root: &Path) -> Result<()> {
+    ensure(root, &CMAKE)
 }
 
 /// What the plugin in C takes.
