@@ -152,7 +152,11 @@ fn test_go(root: &Path) -> Result<()> {
         String::from_utf8_lossy(&unformatted.stdout).trim()
     );
     run(&mut command(root, "go", &["go", "vet", "./..."]))?;
-    run(&mut command(root, "go", &["go", "test", "./..."]))
+    run(&mut command(
+        root,
+        "go",
+        &["go", "test", "-count=1", "./..."],
+    ))
 }
 
 fn build_go(root: &Path, built: &Path) -> Result<()> {

@@ -8,7 +8,7 @@ import (
 	"unsafe"
 )
 
-// The component model's canonical ABI, for the contract of wit/plugin.wit alone: where each field lies in memory. It is written by hand
+// The component model's canonical ABI, for the contract of wit/millstream.wit alone: where each field lies in memory. It is written by hand
 // rather than generated, so that a batch becomes Go's slices without a copy.
 //
 // Invariant: what the host writes here, and what is returned to it, stays where it is until the call's cabi_post.

@@ -16,7 +16,8 @@
 //	}
 //
 //	func init() {
-//		plugin.Register("adults", "1.0.0", func(config Config) (plugin.Transform, error) {
+//		about := plugin.About{Name: "adults", Version: "1.0.0"}
+//		plugin.Register(about, func(config Config) (plugin.Transform, error) {
 //			return plugin.Func(func(record plugin.Record, out *plugin.Out) error {
 //				var user User
 //				if err := record.JSON(&user); err != nil {

@@ -65,7 +65,7 @@ type Line struct {
 
 // Processed is what a batch came to.
 type Processed struct {
-	// Outputs are in the order of their ports' first records, and of one port in the order of their origins.
+	// Outputs are port by port, and of one port in the order of their origins.
 	Outputs  []Output
 	Failures []Failure
 	// Fetches says how many keys each call into the host asked for, Puts how many each wrote.

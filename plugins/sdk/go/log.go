@@ -1,6 +1,9 @@
 package plugin
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Level says how much a line of the log matters.
 type Level int
@@ -16,5 +19,5 @@ const (
 
 // Log writes a line to the operator's log, formatted as by [fmt.Sprintf]. It is marked there with the step.
 func Log(level Level, format string, arguments ...any) {
-	hostLog(level, fmt.Sprintf(format, arguments...))
+	hostLog(level, strings.ToValidUTF8(fmt.Sprintf(format, arguments...), "\ufffd"))
 }

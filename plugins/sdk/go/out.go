@@ -1,12 +1,17 @@
 package plugin
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
+	"unicode/utf8"
 )
 
 // Out takes what becomes of a record. What is not emitted is dropped.
 type Out struct {
+	about  *About
 	ports  []*port
 	origin uint32
 	failed error
@@ -15,8 +20,12 @@ type Out struct {
 // Emit begins an output record on the default port. It is the record being processed, but for what is set.
 func (o *Out) Emit() *Emitted { return o.EmitTo("") }
 
-// EmitTo begins an output record on a port, which the plugin's needs must name.
+// EmitTo begins an output record on a port that [About] names. Another one fails the record being processed.
 func (o *Out) EmitTo(name string) *Emitted {
+	if name != "" && !slices.Contains(o.about.Ports, name) {
+		o.failed = fmt.Errorf("port %q is none of the plugin's About.Ports", name)
+		name = ""
+	}
 	into := o.port(name)
 	into.begin(o.origin)
 	return &into.emitted
@@ -90,9 +99,22 @@ func (e *Emitted) SetTimestamp(millis int64) *Emitted {
 	return e
 }
 
-// SetHeaders sets all headers. The plugin's needs must ask for headers.
+// SetHeaders sets all headers. The plugin must ask for headers: a record whose headers weren't seen couldn't keep them beside one whose
+// headers were set.
 func (e *Emitted) SetHeaders(all ...Header) *Emitted {
-	e.port.setHeaders(all)
+	if !e.out.about.Headers {
+		e.out.failed = errors.New("headers are set, and the plugin's About.Headers doesn't ask for them")
+		return e
+	}
+	own := make([]Header, len(all))
+	for at, header := range all {
+		if !utf8.ValidString(header.Name) {
+			e.out.failed = fmt.Errorf("a header's name isn't UTF-8: %q", header.Name)
+			return e
+		}
+		own[at] = Header{header.Name, bytes.Clone(header.Value)}
+	}
+	e.port.setHeaders(own)
 	return e
 }
 

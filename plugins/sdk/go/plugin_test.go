@@ -227,3 +227,64 @@ func TestWhoeverHoldsUpWhatWaitsChangesNothing(t *testing.T) {
 	}, nil, map[string]Table{"countries": {"DE": "Germany"}})
 	expect(t, texts(process(t, h, keyed("DE", ""), keyed("DE", "")).Outputs), []string{"Germany", "Germany"})
 }
+
+type words struct{ text string }
+
+func (w *words) Error() string { return w.text }
+
+func TestWhatAPluginDidNotAskForFailsTheRecord(t *testing.T) {
+	h := start(t, About{}, func(NoConfig) (Transform, error) {
+		totals := OpenState("totals")
+		return Func(func(record Record, out *Out) error {
+			switch string(record.Value()) {
+			case "port":
+				out.EmitTo("other")
+			case "headers":
+				out.Emit().SetHeaders(Header{"a", nil})
+			case "late":
+				OpenState("late")
+			case "bytes":
+				return errors.New("\xff")
+			case "nil":
+				var none *words
+				return none
+			case "undo":
+				found, _ := totals.Get([]byte("k"))
+				found[0]++
+				totals.Put([]byte("k"), found)
+				return errors.New("asked to")
+			default:
+				totals.Put([]byte("k"), []byte("1"))
+			}
+			return nil
+		}), nil
+	}, nil, nil)
+	found := process(t, h, value("put"), value("port"), value("headers"), value("late"), value("bytes"), value("nil"), value("undo"))
+	expect(t, len(found.Outputs), 0)
+	var reasons []string
+	for _, failure := range found.Failures {
+		reasons = append(reasons, failure.Reason)
+	}
+	expect(t, reasons, []string{
+		`port "other" is none of the plugin's About.Ports`,
+		"headers are set, and the plugin's About.Headers doesn't ask for them",
+		`panic: state "late" is opened in the function given to plugin.Register, and nowhere else`,
+		"\ufffd",
+		"panic: runtime error: invalid memory address or nil pointer dereference",
+		"asked to",
+	})
+	expect(t, h.State("totals"), Table{"k": "1"})
+}
+
+func TestHeadersAreCopied(t *testing.T) {
+	h := start(t, About{Headers: true}, func(NoConfig) (Transform, error) {
+		buffer := []byte{0}
+		return Func(func(record Record, out *Out) error {
+			buffer[0] = record.Value()[0]
+			out.Emit().SetHeaders(Header{"a", buffer})
+			return nil
+		}), nil
+	}, nil, nil)
+	found := process(t, h, value("1"), value("2"))
+	expect(t, string(found.Outputs[0].Headers[0].Value)+string(found.Outputs[1].Headers[0].Value), "12")
+}

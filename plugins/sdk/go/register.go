@@ -12,8 +12,8 @@ import (
 //
 // An instance may be thrown away between any two batches: what has to last goes into state ([OpenState]).
 type Transform interface {
-	// Process emits what becomes of a record. An error fails the record, and what was emitted and put for it is undone. Where it asks a
-	// table or state for a key that isn't known yet it is called again with the same record: see [Lookup.Get].
+	// Process emits what becomes of a record. An error fails the record, and what was emitted and put for it is undone. It may be called
+	// again with the same record, where some record asks for a key that isn't known yet: see [Lookup.Get].
 	Process(record Record, out *Out) error
 }
 

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 )
@@ -12,9 +13,7 @@ type State struct{ store *store }
 // OpenState asks for state, by the name under which the pipeline file gives it to the step (state = […]). It is called in the function
 // given to [Register], and joins the plugin's needs: the host refuses to start unless the file gives it.
 func OpenState(name string) State {
-	if current.mode != direct {
-		panic(fmt.Sprintf("state %q is opened in the function given to plugin.Register, not while records are processed", name))
-	}
+	current.mustConfigure("state", name)
 	for _, store := range current.stores {
 		if store.name == name {
 			return State{store}
@@ -30,7 +29,7 @@ func OpenState(name string) State {
 // Where the key isn't known yet, Get does not return, and the record is processed again: see [Lookup.Get].
 func (s State) Get(key []byte) (Value, bool) {
 	found := s.store.get(key)
-	return found, found != nil
+	return bytes.Clone(found), found != nil
 }
 
 // Put sets the value of a key. It is written even if it is what the key had: to put says that the entry is alive.
@@ -41,7 +40,7 @@ func (s State) Put(key, value []byte) {
 	if value == nil {
 		value = empty
 	}
-	s.store.put(key, append([]byte{}, value...))
+	s.store.put(key, bytes.Clone(value))
 }
 
 // PutJSON sets the value of a key to that as JSON, as [encoding/json.Marshal] writes it.
@@ -105,6 +104,9 @@ func (s *store) get(key []byte) []byte {
 	if slot.isPut {
 		return slot.put
 	}
+	if current.mode < collecting {
+		panic("state is read while records are processed only")
+	}
 	if !slot.isKnown {
 		if !slot.isWanted {
 			slot.isWanted = true
@@ -121,7 +123,7 @@ func (s *store) get(key []byte) []byte {
 }
 
 func (s *store) put(key, value []byte) {
-	if current.mode == direct {
+	if current.mode < collecting {
 		panic("state is changed while records are processed only")
 	}
 	slot := s.slot(key)

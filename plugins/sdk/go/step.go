@@ -3,14 +3,16 @@ package plugin
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // mode says how keys get their values.
 type mode int
 
 const (
-	// Each is asked of the host at once, and nothing is kept: the plugin is being configured.
-	direct mode = iota
+	// They don't: nothing is going on, or the plugin is being configured, when tables and state are opened.
+	idle mode = iota
+	configuring
 	// A record that asks for a key which isn't known waits, until those that all records want are fetched at once.
 	collecting
 	// Each is asked of the host at once, and kept for the rest of the batch.
@@ -57,24 +59,25 @@ func (s *step) configure(config string) (needed needs, err error) {
 	if registered == nil {
 		return needs{}, errNotRegistered
 	}
-	*s = step{about: registered.about}
+	*s = step{about: registered.about, mode: configuring}
+	s.out.about = &s.about
 	defer func() {
+		s.mode = idle
 		if panicked := recover(); panicked != nil {
 			err = fmt.Errorf("panic: %v", panicked)
 		}
 	}()
 	s.transform, err = registered.configure(config)
 	if err != nil {
-		return needs{}, err
+		// Telling it may panic too.
+		return needs{}, errors.New(reason(err))
 	}
 	if s.transform == nil {
 		return needs{}, errors.New("the function given to plugin.Register returned no transform")
 	}
 	needed = needs{ports: s.about.Ports, headers: s.about.Headers}
 	for _, table := range s.tables {
-		if !table.isOptional {
-			needed.lookups = append(needed.lookups, table.name)
-		}
+		needed.lookups = append(needed.lookups, table.name)
 	}
 	for _, store := range s.stores {
 		needed.state = append(needed.state, store.name)
@@ -116,40 +119,45 @@ func (s *step) run(of *batch, from int) int {
 	for index := from; index < len(of.offsets); index++ {
 		s.out.begin(uint32(index))
 		s.hasWaited = false
-		err := s.one(Record{of, index})
+		why, isFailure := s.one(Record{of, index})
 		if s.hasWaited && index < first {
 			first = index
 		}
-		if err == nil {
-			err = s.out.failed
-		}
-		if first <= index || err != nil {
+		if first <= index || isFailure {
 			s.out.undo()
 			s.undo()
 		} else {
 			s.keep()
 		}
-		if err != nil && first > index {
-			s.failures = append(s.failures, failure{uint32(index), reason(err)})
+		if isFailure && first > index {
+			s.failures = append(s.failures, failure{uint32(index), why})
 		}
 	}
 	return first
 }
 
-func (s *step) one(record Record) (err error) {
+// one runs a record, and returns why it failed, if it did. Telling that may panic, as an error that is nil within does.
+func (s *step) one(record Record) (why string, isFailure bool) {
 	defer func() {
 		switch panicked := recover().(type) {
 		case nil, waits:
 		default:
-			err = fmt.Errorf("panic: %v", panicked)
+			why, isFailure = reason(fmt.Errorf("panic: %v", panicked)), true
 		}
 	}()
-	return s.transform.Process(record, &s.out)
+	err := s.transform.Process(record, &s.out)
+	if err == nil {
+		err = s.out.failed
+	}
+	if err == nil {
+		return "", false
+	}
+	return reason(err), true
 }
 
 func reason(err error) string {
 	if text := err.Error(); text != "" {
-		return text
+		return strings.ToValidUTF8(text, "\ufffd")
 	}
 	return "an error without words"
 }
@@ -181,7 +189,7 @@ func (s *step) undo() {
 }
 
 func (s *step) forget() {
-	s.mode = direct
+	s.mode = idle
 	for _, table := range s.tables {
 		table.forget()
 	}

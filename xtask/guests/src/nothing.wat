@@ -83,13 +83,27 @@
     (global.get $bad_descriptor))
   (func (export "fd_prestat_dir_name") (param i32 i32 i32) (result i32)
     (global.get $bad_descriptor))
+  ;; What files and folders would take, of which there are none.
+  (func (export "path_open") (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)
+    (global.get $bad_descriptor))
+  (func (export "path_filestat_get") (param i32 i32 i32 i32 i32) (result i32)
+    (global.get $bad_descriptor))
+  (func (export "fd_filestat_get") (param i32 i32) (result i32)
+    (global.get $bad_descriptor))
+  (func (export "fd_seek") (param i32 i64 i32 i32) (result i32)
+    (global.get $bad_descriptor))
+  (func (export "fd_readdir") (param i32 i32 i32 i64 i32) (result i32)
+    (global.get $bad_descriptor))
 
   ;; Who sleeps until some time is awake at once, and it is that time: of the first thing waited for, if that is a clock.
   (func (export "poll_oneoff") (param $what i32) (param $to i32) (param $count i32) (param $events i32) (result i32)
     (if (i32.or (i32.eqz (local.get $count)) (i32.ne (i32.load8_u offset=8 (local.get $what)) (i32.const 0)))
       (then (return (global.get $no_such_call))))
     (if (i32.and (i32.load16_u offset=40 (local.get $what)) (i32.const 1))
-      (then (global.set $clock (i64.load offset=24 (local.get $what))))
+      (then
+        ;; The clock doesn't go back.
+        (if (i64.gt_s (i64.load offset=24 (local.get $what)) (global.get $clock))
+          (then (global.set $clock (i64.load offset=24 (local.get $what))))))
       (else (global.set $clock (i64.add (global.get $clock) (i64.load offset=24 (local.get $what))))))
     (memory.fill (local.get $to) (i32.const 0) (i32.const 32))
     (i64.store (local.get $to) (i64.load (local.get $what)))

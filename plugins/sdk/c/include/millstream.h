@@ -42,8 +42,9 @@ typedef enum {
   MS_DONE,
   /* The record fails, and what was emitted and put for it is undone. `ms_fail` says why. */
   MS_FAILED,
-  /* A key that was asked for isn't known yet: return this, and the record is processed again, from the start, when it is. What was
-   * emitted and put is undone; what was changed elsewhere is not, so ask first. */
+  /* A key that was asked for isn't known yet: return this, and the record is processed again, from the start, when it is; so are those behind
+   * it. What was emitted and put is undone; what was changed elsewhere is not, so change nothing else. Such a try sees state without what
+   * the records before it will change. */
   MS_WAIT,
 } ms_status;
 
@@ -61,7 +62,7 @@ typedef struct {
 
 extern const ms_about ms_plugin;
 
-/* Called once for each instance, before any record, with the step's `config` table as a JSON object. Opens what tables and state the plugin
+/* Called once for each instance, before any record, with the step's `config` table as a JSON object, which is gone when this returns. Opens what tables and state the plugin
  * uses. Returns NULL, or what is wrong, which is shown to whoever starts the pipeline. */
 const char *ms_configure(ms_bytes config);
 

@@ -98,19 +98,23 @@ static void done(void) {
 /* Memory for what is returned. */
 static void *made(size_t count, size_t bytes) { return cabi_realloc(NULL, 0, sizeof(int64_t), count * bytes); }
 
-static list text(const char *of) { return (list){of, of ? (uint32_t)strlen(of) : 0}; }
+/* An empty list is somewhere too, and where a list of it may be. */
+static list lowered(const void *at, size_t count) {
+  static const int64_t nowhere;
+  return (list){count ? at : &nowhere, (uint32_t)count};
+}
+
+static list text(const char *of) { return lowered(of, of ? strlen(of) : 0); }
 
 static list texts(const char *const *of, size_t count) {
   list *all = made(count, sizeof *all);
   for (size_t at = 0; at < count; at++) all[at] = text(of[at]);
-  return (list){all, (uint32_t)count};
+  return lowered(all, count);
 }
 
 static strings lifted(const abi_column *of) {
   return (strings){of->bytes.at, of->ends.at, of->nulls.at, of->bytes.count, of->ends.count, of->nulls.count};
 }
-
-static list lowered(const void *at, size_t count) { return (list){at ? at : "", (uint32_t)count}; }
 
 static abi_column lowered_column(const strings *of) {
   return (abi_column){
@@ -209,8 +213,8 @@ EXPORT(TRANSFORM "process") abi_outcome *export_process(const abi_batch *given) 
     const failure *failed = &came.failures[at];
     failures[at] = (abi_failure){failed->origin, lowered(failed->reason.at, failed->reason.length)};
   }
-  answer.outputs = (list){outputs, (uint32_t)came.outputs_count};
-  answer.failures = (list){failures, (uint32_t)came.failures_count};
+  answer.outputs = lowered(outputs, came.outputs_count);
+  answer.failures = lowered(failures, came.failures_count);
   return &answer;
 }
 

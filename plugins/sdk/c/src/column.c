@@ -19,6 +19,38 @@ void *buffer_add(buffer *of, const void *bytes, size_t length) {
   return added;
 }
 
+/* How many bytes the character takes that begins there; 0 where none does. By table 3-7 of the Unicode standard. */
+static size_t character(const uint8_t *at, size_t left) {
+  uint8_t lead = at[0];
+  if (lead < 0x80) return 1;
+  size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+  if (lead < 0xc2 || lead > 0xf4 || left < length) return 0;
+  uint8_t low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+  uint8_t high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+  if (at[1] < low || at[1] > high) return 0;
+  for (size_t more = 2; more < length; more++) {
+    if ((at[more] & 0xc0) != 0x80) return 0;
+  }
+  return length;
+}
+
+bool is_utf8(ms_bytes text) {
+  for (size_t at = 0; at < text.length;) {
+    size_t length = character(text.at + at, text.length - at);
+    if (!length) return false;
+    at += length;
+  }
+  return true;
+}
+
+void buffer_add_text(buffer *of, ms_bytes text) {
+  for (size_t at = 0; at < text.length;) {
+    size_t length = character(text.at + at, text.length - at);
+    buffer_add(of, length ? text.at + at : (const uint8_t *)"\xef\xbf\xbd", length ? length : 3);
+    at += length ? length : 1;
+  }
+}
+
 void buffer_free(buffer *of) {
   free(of->at);
   *of = (buffer){0};

@@ -35,8 +35,7 @@ ms_bytes ms_input(const ms_record *record) {
   return of->inputs[of->inputs_count > 1 ? of->input_of[record->index] : 0];
 }
 
-/* Where the headers of an owner begin. */
-static size_t first(const header_rows *headers, size_t owner) {
+size_t headers_of(const header_rows *headers, size_t owner) {
   size_t low = 0, high = headers->count;
   while (low < high) {
     size_t middle = (low + high) / 2;
@@ -48,12 +47,12 @@ static size_t first(const header_rows *headers, size_t owner) {
 
 size_t ms_header_count(const ms_record *record) {
   const header_rows *headers = &record->of->headers;
-  return first(headers, record->index + 1) - first(headers, record->index);
+  return headers_of(headers, record->index + 1) - headers_of(headers, record->index);
 }
 
 void ms_header_at(const ms_record *record, size_t index, ms_bytes *name, ms_bytes *value) {
   const header_rows *headers = &record->of->headers;
-  size_t at = first(headers, record->index) + index;
+  size_t at = headers_of(headers, record->index) + index;
   *name = strings_get(&headers->names, at);
   *value = strings_get(&headers->values, at);
 }
@@ -68,7 +67,12 @@ bool ms_header(const ms_record *record, ms_bytes name, ms_bytes *value) {
   return false;
 }
 
-void ms_log(ms_level level, ms_bytes message) { host_log(level, message); }
+void ms_log(ms_level level, ms_bytes message) {
+  buffer text = {0};
+  buffer_add_text(&text, message);
+  host_log(level, (ms_bytes){text.at, text.length});
+  buffer_free(&text);
+}
 
 const char *core_configure(ms_bytes config, needs *needed) {
   const char *why = ms_configure(config);
@@ -87,8 +91,9 @@ static buffer failures, reasons, told;
 static void fail(uint32_t origin, const char *otherwise) {
   ms_bytes reason = out_reason(the_out());
   if (!reason.at || !reason.length) reason = ms_text(otherwise);
-  failed added = {origin, reasons.length, reason.length};
-  buffer_add(&reasons, reason.at, reason.length);
+  failed added = {origin, reasons.length, 0};
+  buffer_add_text(&reasons, reason);
+  added.length = reasons.length - added.at;
   buffer_add(&failures, &added, sizeof added);
 }
 

@@ -11,6 +11,9 @@ typedef struct {
 } buffer;
 
 void *buffer_add(buffer *of, const void *bytes, size_t length);
+/* Adds text; what isn't UTF-8 is told as such, since nothing else can cross the boundary. */
+void buffer_add_text(buffer *of, ms_bytes text);
+bool is_utf8(ms_bytes text);
 void buffer_free(buffer *of);
 
 /* Byte strings back to back: where each ends, and which are null. */
@@ -36,6 +39,9 @@ typedef struct {
   size_t count;
   strings names, values;
 } header_rows;
+
+/* Where the headers of an owner begin. */
+size_t headers_of(const header_rows *headers, size_t owner);
 
 typedef struct {
   const ms_bytes *inputs;

@@ -152,7 +152,19 @@ void ms_set_timestamp(ms_emitted *emitted, int64_t millis) {
   buffer_add(&emitted->stamps, &set, sizeof set);
 }
 
+/* A record whose headers weren't seen couldn't keep them beside one whose headers were set. */
+static bool may_set_headers(ms_bytes name) {
+  const char *why = !ms_plugin.headers ? "headers are set, and ms_plugin.headers doesn't ask for them"
+                    : !is_utf8(name)   ? "a header's name isn't UTF-8"
+                                       : NULL;
+  if (!why) return true;
+  ms_fail(the_out(), "%s", why);
+  the_out()->is_misused = true;
+  return false;
+}
+
 void ms_clear_headers(ms_emitted *emitted) {
+  if (!may_set_headers(MS_NULL)) return;
   uint32_t row = last(emitted);
   truncate_rows(&emitted->owners, row);
   column_truncate(&emitted->names, rows(&emitted->owners));
@@ -161,6 +173,7 @@ void ms_clear_headers(ms_emitted *emitted) {
 }
 
 void ms_add_header(ms_emitted *emitted, ms_bytes name, ms_bytes value) {
+  if (!may_set_headers(name)) return;
   uint32_t row = last(emitted);
   if (!ends_with(&emitted->own_headers, row)) buffer_add(&emitted->own_headers, &row, sizeof row);
   buffer_add(&emitted->owners, &row, sizeof row);
@@ -255,8 +268,7 @@ static header_rows whole_headers(ms_emitted *port, const batch *of) {
       continue;
     }
     uint32_t origin = row_at(&port->origins, row);
-    for (size_t at = 0; at < of->headers.count; at++) {
-      if (of->headers.owners[at] != origin) continue;
+    for (size_t at = headers_of(&of->headers, origin); at < of->headers.count && of->headers.owners[at] == origin; at++) {
       add_header(port, row, strings_get(&of->headers.names, at), strings_get(&of->headers.values, at));
     }
   }

@@ -172,7 +172,7 @@ ms_status ms_process(const ms_record *record, ms_out *out) {
   const uint8_t *space = memchr(value.at, ' ', value.length);
   ms_bytes word = {value.at, space ? (size_t)(space - value.at) : value.length};
   ms_bytes rest = space ? (ms_bytes){space + 1, value.length - word.length - 1} : ms_text("");
-  char name[64] = "";
+  char name[256] = "";
   memcpy(name, rest.at, rest.length < sizeof name - 1 ? rest.length : sizeof name - 1);
   if (simple(word, rest, record, out)) return MS_DONE;
   if (is(word, "upper")) return upper(rest, out);

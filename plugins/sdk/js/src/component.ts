@@ -30,8 +30,8 @@ export function exported(plugin: Plugin<any>) {
       } catch (error) {
         throw words(error);
       }
-      const { ports = [], lookups = [], state = [], headers = false } = plugin;
-      return { ports: [...ports], lookups: [...lookups], state: [...state], headers };
+      const { ports = [], state = [], headers = false } = plugin;
+      return { ports: [...ports], lookups: [...engine.lookups], state: [...state], headers };
     },
     process(batch: WitBatch): WitOutcome {
       try {

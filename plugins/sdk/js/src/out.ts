@@ -30,13 +30,23 @@ interface Row {
 
 /** Takes what becomes of a record. What is not emitted is dropped. */
 export class Out {
+  readonly #known: ReadonlySet<string>;
+  readonly #hasHeaders: boolean;
   readonly #ports = new Map<string, { rows: Row[]; mark: number }>();
   #origin = 0;
+
+  /** @internal */
+  constructor(ports: readonly string[], hasHeaders: boolean) {
+    this.#known = new Set(["", ...ports]);
+    this.#hasHeaders = hasHeaders;
+  }
 
   /** Emits a record. It is the record being processed, but for what is given. */
   emit(fields: Fields = {}): void {
     const { port = "" } = fields;
-    if (typeof port !== "string") throw new TypeError(`a port is text, and not ${kind(port)}`);
+    if (!this.#known.has(port)) throw new Error(`port ${JSON.stringify(port)} is none of the plugin's ports: […]`);
+    // A record whose headers weren't seen couldn't keep them beside one whose headers were set.
+    if ("headers" in fields && !this.#hasHeaders) throw new Error("headers are set, and the plugin doesn't ask for them: headers: true");
     const row = {
       origin: this.#origin,
       key: bytes(fields, "key"),
@@ -79,8 +89,10 @@ function bytes(fields: Fields, name: "key" | "value"): Bytes | undefined {
   return name in fields ? checked(fields[name], name) : undefined;
 }
 
+/** Bytes are copied: whoever gave them may change them. */
 function checked(given: unknown, name: string): Bytes {
-  if (given === null || typeof given === "string" || isBytes(given)) return given;
+  if (given === null || typeof given === "string") return given;
+  if (isBytes(given)) return given.slice();
   throw new TypeError(`a ${name} is text, a Uint8Array or null, and not ${kind(given)}`);
 }
 

@@ -187,8 +187,58 @@ test("keys that depend on others are fetched in the end", () => {
 test("what was not asked for is refused with words", () => {
   const other = made(() => state("other").put("k", "v"));
   assert.match(new Harness(other).process({}).failures[0]!.reason, /state "other" is not named by the plugin/);
-  const without = made((_, out) => out.emit({ json: lookupIfGranted("countries") === null }));
+  const without = made((_, out) => out.emit({ json: lookupIfGranted("countries") === null }), { optionalLookups: ["countries"] });
   assert.deepEqual(texts(new Harness(without).process({})), ["true"]);
+});
+
+test("what a plugin did not ask for fails the record", () => {
+  const run = made((record, out) => {
+    switch (record.text()) {
+      case "port":
+        return out.emit({ port: "other" });
+      case "null":
+        return out.emit({ port: null as never });
+      case "headers":
+        return out.emit({ headers: [] });
+      default:
+        throw Object.create(null);
+    }
+  });
+  const { failures } = new Harness(run).process(...["port", "null", "headers", "untold"].map((value): Input => ({ value })));
+  assert.deepEqual(
+    failures.map(({ reason }) => reason),
+    [
+      "Error: port \"other\" is none of the plugin's ports: […]",
+      "Error: port null is none of the plugin's ports: […]",
+      "Error: headers are set, and the plugin doesn't ask for them: headers: true",
+      "thrown: something that can't be told",
+    ],
+  );
+});
+
+test("bytes are copied, both ways", () => {
+  const bytes = new Uint8Array(1);
+  const run = made(
+    (record, out) => {
+      const found = lookup("words").get("a")!;
+      found[0]!++;
+      bytes[0] = record.value![0]!;
+      out.emit({ key: bytes, value: found });
+    },
+    { lookups: ["words"] },
+  );
+  const { outputs } = new Harness(run, {}, { words: { a: "B" } }).process({ value: "1" }, { value: "2" });
+  assert.deepEqual(outputs.map(({ key, value }) => [text(key), text(value)]), [["1", "C"], ["2", "C"]]);
+});
+
+test("state may be opened where the module is loaded", () => {
+  const totals = state("totals");
+  const count = made(() => totals.putJson("k", (totals.json<number>("k") ?? 0) + 1), { state: ["totals"] });
+  for (let times = 0; times < 2; times++) {
+    const harness = new Harness(count);
+    harness.process({}, {});
+    assert.deepEqual([...harness.state("totals")], [["k", "2"]]);
+  }
 });
 
 test("lines go to the log", () => {

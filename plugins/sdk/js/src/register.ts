@@ -17,6 +17,8 @@ export interface Plugin<Config = unknown> {
   ports?: readonly string[];
   /** Names that it opens as lookups, and as state. */
   lookups?: readonly string[];
+  /** Names that it can do without: `lookupIfGranted`. */
+  optionalLookups?: readonly string[];
   state?: readonly string[];
   /** Whether records are to carry their headers. Who sets headers needs it too. */
   headers?: boolean;

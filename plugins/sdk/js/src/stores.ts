@@ -10,17 +10,17 @@ import { host, type Store, type Table } from "./host.js";
 type Key = Uint8Array | string;
 
 /**
- * How keys get their values: each of the host at once, keeping nothing; or all that the records of a batch want together; or each at
- * once, kept for the rest of the batch.
+ * How keys get their values: not at all, since no records are processed; or all that those of a batch want together; or each at once.
  */
-export type Mode = "direct" | "collecting" | "at once";
+export type Mode = "idle" | "collecting" | "at once";
 
 const waits = new Error("the key isn't known yet: let this error through, and the record is processed again");
 
 class Step {
-  mode: Mode = "direct";
+  mode: Mode = "idle";
   readonly tables = new Map<string, Lookup>();
   readonly stores = new Map<string, State>();
+  readonly refused = new Set<string>();
   /** The record being processed has asked for a key that isn't known, whatever it made of the error. */
   #hasWaited = false;
 
@@ -53,16 +53,17 @@ class Step {
   }
 
   forget(): void {
-    this.mode = "direct";
+    this.mode = "idle";
     for (const table of this.tables.values()) table[inner].forget();
     for (const store of this.stores.values()) store[inner].forget();
   }
 
-  /** For another configuration, in a test. */
+  /** For another configuration, in a test. What was opened stays: a module may have it in a variable. */
   reset(): void {
-    this.mode = "direct";
-    this.tables.clear();
-    this.stores.clear();
+    this.forget();
+    for (const table of this.tables.values()) table[inner].close();
+    for (const store of this.stores.values()) store[inner].close();
+    this.refused.clear();
   }
 }
 
@@ -77,13 +78,15 @@ export function lookup(name: string): Lookup {
   return there;
 }
 
-/** The same for plugins that can do without, and don't name it: null where the pipeline file doesn't grant it. */
+/** The same for plugins that can do without, and name it so: `optionalLookups: […]`. Null where the pipeline file doesn't grant it. */
 export function lookupIfGranted(name: string): Lookup | null {
+  if (step.refused.has(name)) return null;
   const found = lookup(name);
   try {
     found[inner].open();
     return found;
   } catch {
+    step.refused.add(name);
     return null;
   }
 }
@@ -92,7 +95,7 @@ export function lookupIfGranted(name: string): Lookup | null {
 export function state(name: string): State {
   const there = step.stores.get(name);
   if (there !== undefined) return there;
-  if (step.mode !== "direct") throw new Error(`state "${name}" is not named by the plugin: add it to its state: […]`);
+  if (step.mode !== "idle") throw new Error(`state "${name}" is not named by the plugin: add it to its state: […]`);
   const added = new State(name);
   step.stores.set(name, added);
   return added;
@@ -115,7 +118,6 @@ function parsed<T>(found: Uint8Array | null): T | null {
   return found === null ? null : (JSON.parse(decode(found)) as T);
 }
 
-/** Copied: the host's memory is another's after the call. */
 function fetched(table: Table, names: readonly string[]): (Uint8Array | null)[] {
   const found = new Strings(table.get(column(names.map(bytes))));
   return names.map((_, index) => found.get(index));
@@ -132,6 +134,10 @@ class TableOf {
     return (this.#table ??= host().openLookup(this.name));
   }
 
+  close(): void {
+    this.#table = undefined;
+  }
+
   get(key: Key): Uint8Array | null {
     const wanted = name(key);
     const known = this.#known.get(wanted);
@@ -140,8 +146,9 @@ class TableOf {
       this.#wanted.add(wanted);
       step.wait();
     }
+    if (step.mode === "idle") throw new Error("keys are looked up while records are processed only");
     const found = fetched(this.open(), [wanted])[0]!;
-    if (step.mode === "at once") this.#known.set(wanted, found);
+    this.#known.set(wanted, found);
     return found;
   }
 
@@ -171,10 +178,11 @@ export class Lookup {
    * The value of a key, null where the table has none.
    *
    * The keys of a whole batch are fetched at once. Where a key isn't known yet this throws: let the error through, and the record is
-   * processed again, from the start, once it is. What it emitted and put is undone; what it changed elsewhere is not, so look up first.
+   * processed again, from the start, once it is, and so are those behind it. What they emitted and put is undone; what they changed elsewhere
+   * is not, so change nothing else. Such a try sees state without what the records before it will change.
    */
   get(key: Key): Uint8Array | null {
-    return this[inner].get(key);
+    return this[inner].get(key)?.slice() ?? null;
   }
 
   /** The same as JSON; null where the table has no such key. */
@@ -197,10 +205,15 @@ class StoreOf {
     return (this.#store ??= host().openState(this.name));
   }
 
+  close(): void {
+    this.#store = undefined;
+  }
+
   get(key: Key): Uint8Array | null {
     const wanted = name(key);
     const put = this.#put.get(wanted);
     if (put !== undefined) return put;
+    if (step.mode === "idle") throw new Error("state is read while records are processed only");
     if (!this.#known.has(wanted)) {
       this.#wanted.add(wanted);
       if (step.mode === "collecting") step.wait();
@@ -210,7 +223,7 @@ class StoreOf {
   }
 
   change(key: Key, value: Uint8Array | null): void {
-    if (step.mode === "direct") throw new Error("state is changed while records are processed only");
+    if (step.mode === "idle") throw new Error("state is changed while records are processed only");
     const changed = name(key);
     this.#journal.push([changed, this.#put.get(changed)]);
     this.#put.set(changed, value);
@@ -266,7 +279,7 @@ export class State {
    * Where the key isn't known yet this throws, and the record is processed again: see `Lookup.get`.
    */
   get(key: Key): Uint8Array | null {
-    return this[inner].get(key);
+    return this[inner].get(key)?.slice() ?? null;
   }
 
   /** The same as JSON; null where there is no such key. */

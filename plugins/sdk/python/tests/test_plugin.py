@@ -121,6 +121,7 @@ class Config:
         ({"min_aeg": 5}, 'config: unknown key "min_aeg", expected min_age, name'),
         ({}, 'config: "min_age" is missing'),
         ({"min_age": -1}, "config: min_age is negative"),
+        ({"min_age": "5"}, 'config: "min_age" is str, expected int'),
     ],
 )
 def test_the_configuration_is_held_against_its_type(given, words):
@@ -223,7 +224,74 @@ def test_a_table_that_is_not_granted_can_be_done_without():
     def join(record: Record, out: Out) -> None:
         out.emit(json=millstream.lookup_if_granted("countries") is None)
 
-    assert values(started(join).process(Input())) == [b"true"]
+    harness = started(join, optional_lookups=["countries"])
+    assert values(harness.process(Input())) == [b"true"]
+
+
+def test_what_a_plugin_did_not_ask_for_fails_the_record():
+    def run(record: Record, out: Out) -> None:
+        match record.value:
+            case b"port":
+                out.emit(port="other")
+            case b"none":
+                out.emit(port=None)  # type: ignore[arg-type]
+            case b"headers":
+                out.emit(headers=[])
+            case b"time":
+                out.emit(timestamp=2**70)
+            case b"nan":
+                out.emit(json=float("nan"))
+            case b"surrogate":
+                raise ValueError("\ud800")
+            case b"untold":
+                raise Untold
+            case b"exit":
+                raise SystemExit("asked to")
+
+    class Untold(Exception):
+        def __str__(self) -> str:
+            return 5  # type: ignore[return-value]  # noqa: PLE0307
+
+    harness = started(run)
+    texts = ["port", "none", "headers", "time", "nan", "surrogate", "untold", "exit"]
+    failures = harness.process(*(Input(value=text) for text in texts)).failures
+    assert [reason for _, reason in failures] == [
+        "ValueError: port 'other' is none of the plugin's ports=[…]",
+        "ValueError: port None is none of the plugin's ports=[…]",
+        "ValueError: headers are set, and the plugin doesn't ask for them: headers=True",
+        f"ValueError: a timestamp has 64 bits, and {2**70} doesn't fit",
+        "ValueError: Out of range float values are not JSON compliant",
+        "ValueError: ?",
+        "Untold: its text can't be told",
+        "SystemExit: asked to",
+    ]
+
+
+def test_what_waits_or_yields_is_no_plugins_function():
+    async def waits(record: Record, out: Out) -> None:
+        out.emit()
+
+    assert "async" in started(waits).process(Input()).failures[0][1]
+    _register.registered.clear()
+
+    @millstream.filter("test", "1.0.0")
+    async def passes(record: Record) -> bool:
+        return True
+
+    assert "a filter returns True or False" in Harness().process(Input()).failures[0][1]
+
+
+def test_state_may_be_opened_where_the_module_is_imported():
+    totals = millstream.state("totals")
+
+    def count(record: Record, out: Out) -> None:
+        totals.put_json("k", (totals.json("k") or 0) + 1)
+
+    for _ in range(2):
+        _register.registered.clear()
+        harness = started(count, state=["totals"])
+        harness.process(Input(), Input())
+        assert harness.state["totals"] == {b"k": b"2"}
 
 
 def test_lines_go_to_the_log():

@@ -93,14 +93,14 @@ class Transform:
             Transform._engine = Engine(plugin, config)
         except ValueError as error:
             raise Err(str(error)) from None
-        except Exception as error:  # noqa: BLE001
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             raise Err(words(error)) from None
-        return transform.Needs(plugin.ports, plugin.lookups, plugin.state, plugin.headers)
+        return transform.Needs(plugin.ports, Transform._engine.lookups, plugin.state, plugin.headers)
 
     def process(self, batch):
         if Transform._engine is None:
             raise Err("the instance was not configured")
         try:
             return _outcome(Transform._engine.process(batch))
-        except Exception as error:  # noqa: BLE001
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             raise Err(words(error)) from None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 
 from ._columns import Failure, Outcome, WitBatch
 from ._out import Out
 from ._record import Batch, Record
 from ._register import Plugin
-from ._stores import AT_ONCE, COLLECTING, Waits, lookup, state, step
+from ._stores import AT_ONCE, COLLECTING, Waits, lookup, lookup_if_granted, state, step
 
 # So often a batch may wait for keys that it asked for only once it knew others; then they are fetched one by one.
 _ROUNDS_MAX = 4
@@ -17,6 +17,8 @@ _ROUNDS_MAX = 4
 class Engine:
     def __init__(self, plugin: Plugin, config: str) -> None:
         self._function: Callable[[Record, Out], object] = plugin.configured(config)
+        self._ports, self._headers = plugin.ports, plugin.headers
+        self.lookups = [*plugin.lookups, *(name for name in plugin.optional_lookups if lookup_if_granted(name))]
         for name in plugin.lookups:
             lookup(name)
         for name in plugin.state:
@@ -24,7 +26,7 @@ class Engine:
 
     def process(self, given: WitBatch) -> Outcome:
         """Raises what concerns the batch as a whole."""
-        batch, out = Batch(given), Out()
+        batch, out = Batch(given), Out(self._ports, self._headers)
         failures: list[Failure] = []
         start, rounds = 0, 0
         try:
@@ -45,10 +47,13 @@ class Engine:
             out.begin(index)
             reason = None
             try:
-                self._function(Record(batch, index), out)
+                returned = self._function(Record(batch, index), out)
+                if isinstance(returned, (Coroutine, Generator)):
+                    returned.close()
+                    reason = "the function is async, or yields: a plugin's has nothing to wait for, and emits"
             except Waits:
                 pass
-            except Exception as error:  # noqa: BLE001
+            except (Exception, SystemExit) as error:  # noqa: BLE001
                 reason = words(error)
             if step.take_waited():
                 first = min(first, index)
@@ -63,6 +68,10 @@ class Engine:
 
 
 def words(error: BaseException) -> str:
-    """An exception as Python tells it: its class and its text."""
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    """An exception as Python tells it: its class and its text, as far as that is UTF-8."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001
+        text = "its text can't be told"
+    return (f"{name}: {text}" if text else name).encode(errors="replace").decode()

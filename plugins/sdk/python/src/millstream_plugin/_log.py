@@ -15,4 +15,4 @@ class Level(IntEnum):
 
 def log(level: Level, message: str) -> None:
     """Writes a line to the operator's log, where it is marked with the step."""
-    host().log(int(level), message)
+    host().log(int(level), str(message).encode(errors="replace").decode())

@@ -31,15 +31,16 @@ class _Row(NamedTuple):
     headers: _Pairs | Keep
 
 
-_dumps = _json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_dumps = _json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class Out:
     """Takes what becomes of a record. What is not emitted is dropped."""
 
-    __slots__ = ("_origin", "_ports")
+    __slots__ = ("_has_headers", "_known", "_origin", "_ports")
 
-    def __init__(self) -> None:
+    def __init__(self, ports: Iterable[str], has_headers: bool) -> None:
+        self._known, self._has_headers = frozenset({"", *ports}), has_headers
         self._ports: dict[str, _Port] = {}
         self._origin = 0
 
@@ -57,6 +58,11 @@ class Out:
 
         `json` is the value, to be written as JSON. `port` is one that the plugin names. Who sets headers needs to ask for them.
         """
+        if port not in self._known:
+            raise ValueError(f"port {port!r} is none of the plugin's ports=[…]")
+        if headers is not KEEP and not self._has_headers:
+            # A record whose headers weren't seen couldn't keep them beside one whose headers were set.
+            raise ValueError("headers are set, and the plugin doesn't ask for them: headers=True")
         if json is not KEEP:
             if value is not KEEP:
                 raise ValueError("emit takes a value or json, not both")
@@ -98,6 +104,7 @@ def _string(what: str, given: object) -> bytes | None:
 def _name(given: object) -> str:
     if not isinstance(given, str):
         raise TypeError(f"a header's name is text, and not {type(given).__name__}")
+    given.encode()
     return given
 
 
@@ -105,6 +112,8 @@ def _timestamp(given: object) -> int:
     if given is None:
         return -1
     if isinstance(given, int) and not isinstance(given, bool):
+        if not -(2**63) <= given < 2**63:
+            raise ValueError(f"a timestamp has 64 bits, and {given} doesn't fit")
         return given
     raise TypeError(f"a timestamp is a number of milliseconds or None, and not {type(given).__name__}")
 

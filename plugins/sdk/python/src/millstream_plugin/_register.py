@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from ._out import Out
 from ._record import Record
@@ -23,6 +23,7 @@ class Plugin:
     config_schema: str | None
     ports: list[str]
     lookups: list[str]
+    optional_lookups: list[str]
     state: list[str]
     headers: bool
 
@@ -53,6 +54,13 @@ def _config(kind: type, given: dict[str, Any]) -> object:
     missing = [name for name in needed if name not in given]
     if missing:
         raise ValueError(f'config: "{missing[0]}" is missing')
+    types: dict[str, Any] = get_type_hints(kind)
+    for name, value in given.items():
+        wanted = types[name]
+        # What is more than a plain value, its own __post_init__ has to check. A whole number is a number too.
+        if wanted not in (int, float, str, bool) or type(value) is wanted or (wanted is float and type(value) is int):
+            continue
+        raise ValueError(f'config: "{name}" is {type(value).__name__}, expected {wanted.__name__}')
     return kind(**given)
 
 
@@ -67,6 +75,7 @@ def plugin(
     config_schema: dict[str, Any] | None = None,
     ports: Sequence[str] = (),
     lookups: Sequence[str] = (),
+    optional_lookups: Sequence[str] = (),
     state: Sequence[str] = (),
     headers: bool = False,
 ) -> Callable[[_Function], _Function]:
@@ -76,14 +85,14 @@ def plugin(
     in `__post_init__`, and raise ValueError. `config_schema` is its JSON Schema.
 
     `ports` are the output ports beside the default one, `lookups` and `state` the names that the function opens; `headers` says that
-    records are to carry their headers. The pipeline file is held against them before any record flows.
+    records are to carry their headers. The pipeline file is held against them before any record flows; `optional_lookups` it need not grant.
     """
 
     def register(function: _Function) -> _Function:
         if registered:
             raise RuntimeError(f'a module has one plugin: "{registered[0].name}" is another')
         schema = None if config_schema is None else json.dumps(config_schema)
-        wanted = (list(ports), list(lookups), list(state))
+        wanted = (list(ports), list(lookups), list(optional_lookups), list(state))
         registered.append(Plugin(name, version, function, config, schema, *wanted, headers))
         return function
 
@@ -95,7 +104,12 @@ def filter(name: str, version: str, *, config: type | None = None, **more: Any) 
 
     def register(function: _Function) -> _Function:
         def run(record: Record, out: Out, *config: object) -> None:
-            if function(record, *config):
+            passes = function(record, *config)
+            if not isinstance(passes, bool):
+                if isinstance(passes, Coroutine):
+                    passes.close()
+                raise TypeError(f"a filter returns True or False, and not {type(passes).__name__}")
+            if passes:
                 out.emit()
 
         plugin(name, version, config=config, **more)(run)

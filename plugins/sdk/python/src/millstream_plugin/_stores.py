@@ -11,8 +11,7 @@ from typing import Any, NoReturn
 from ._columns import Column, Strings
 from ._host import Store, Table, host
 
-# How keys get their values: each of the host at once, keeping nothing; or all that the records of a batch want together; or each at once,
-# kept for the rest of the batch.
+# How keys get their values: not at all, since no records are processed; or all that those of a batch want together; or each at once.
 DIRECT, COLLECTING, AT_ONCE = range(3)
 
 
@@ -26,6 +25,7 @@ class _Step:
         self.has_waited = False
         self.tables: dict[str, Lookup] = {}
         self.stores: dict[str, State] = {}
+        self.refused: set[str] = set()
 
     def begin(self, mode: int) -> None:
         self.mode = mode
@@ -68,8 +68,13 @@ step = _Step()
 
 
 def reset() -> None:
-    """For another configuration, in a test."""
-    step.__init__()  # type: ignore[misc]
+    """For another configuration, in a test. What was opened stays: a module may have it in a variable."""
+    step.forget()
+    for table in step.tables.values():
+        table._table = None
+    for store in step.stores.values():
+        store._store = None
+    step.refused.clear()
 
 
 def lookup(name: str) -> Lookup:
@@ -80,11 +85,14 @@ def lookup(name: str) -> Lookup:
 
 
 def lookup_if_granted(name: str) -> Lookup | None:
-    """The same for plugins that can do without, and don't name it: None where the pipeline file doesn't grant it."""
+    """The same for plugins that can do without, and name it so: `optional_lookups=[…]`. None where the pipeline file doesn't grant it."""
+    if name in step.refused:
+        return None
     found = lookup(name)
     try:
         found._opened()
     except LookupError:
+        step.refused.add(name)
         return None
     return found
 
@@ -119,17 +127,19 @@ class Lookup:
         """The value of a key, None where the table has none.
 
         The keys of a whole batch are fetched at once. Where a key isn't known yet this does not return: the record is processed again,
-        from the start, once it is. What it emitted and put is undone; what it changed elsewhere is not, so look up first.
+        from the start, once it is, and so are those behind it. What they emitted and put is undone; what they changed elsewhere is not, so
+        change nothing else. Such a try sees state without what the records before it will change.
         """
         key = _key(key)
         if key in self._known:
             return self._known[key]
+        if step.mode == DIRECT:
+            raise RuntimeError("keys are looked up while records are processed only")
         if step.mode == COLLECTING:
             self._wanted[key] = None
             step.wait()
         found = self._fetch([key])[0]
-        if step.mode == AT_ONCE:
-            self._known[key] = found
+        self._known[key] = found
         return found
 
     def json(self, key: bytes | str) -> Any:
@@ -176,6 +186,8 @@ class State:
         key = _key(key)
         if key in self._put:
             return self._put[key]
+        if step.mode == DIRECT:
+            raise RuntimeError("state is read while records are processed only")
         if key not in self._known:
             self._wanted[key] = None
             if step.mode == COLLECTING:
@@ -198,7 +210,7 @@ class State:
 
     def put_json(self, key: bytes | str, value: Any) -> None:
         """Sets the value of a key to that, written as JSON."""
-        self.put(key, _json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+        self.put(key, _json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
     def remove(self, key: bytes | str) -> None:
         """Removes a key. Where it is known that there is none, nothing is written."""

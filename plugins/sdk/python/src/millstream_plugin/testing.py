@@ -96,7 +96,7 @@ class Harness:
         before = {name: dict(entries) for name, entries in self.state.items()}
         try:
             outcome = self._engine.process(_batch(records, self._plugin.headers))
-        except Exception:
+        except BaseException:
             for name, entries in before.items():
                 self.state[name].clear()
                 self.state[name].update(entries)
