@@ -40,11 +40,7 @@ pub fn befall(world: &Rc<World>, fault: Fault) {
             world.moves.set(world.moves.get() + 1);
             last(world, fault, lasts, |_| ());
         }
-        Fault::Clock { host, ahead } => {
-            if world.set_clock(host, ahead) {
-                world.count(Course::ClockSetBack);
-            }
-        }
+        Fault::Clock { host, ahead } => world.set_clock(host, ahead),
         Fault::Markers { lasts } => hold_markers(world, lasts),
         Fault::Compact => compact(world),
         Fault::Age => {

@@ -264,10 +264,11 @@ impl World {
         self.now() + self.clocks.borrow()[host]
     }
 
-    /// Returns whether it was set back.
-    pub fn set_clock(&self, host: usize, ahead: i64) -> bool {
+    pub fn set_clock(&self, host: usize, ahead: i64) {
         let before = std::mem::replace(&mut self.clocks.borrow_mut()[host], ahead);
-        ahead < before
+        if ahead < before {
+            self.count(Course::ClockSetBack);
+        }
     }
 
     pub fn steps(&self) -> u64 {
