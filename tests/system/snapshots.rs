@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rig::folder::Folder;
+use rig::http::Answer;
 use rig::judge;
 use rig::millstream::{self, Millstream};
 use serde_json::Value;
@@ -16,8 +15,6 @@ use serde_json::Value;
 use crate::pipelines::{WITHIN, shared_kafka, wait_records, write_to};
 
 const RESTORED: &str = "came from snapshots";
-
-const LOOK: Duration = Duration::from_millis(20);
 
 struct Stage {
     name: &'static str,
@@ -109,26 +106,11 @@ impl Stage {
     }
 
     /// What is committed is read back from the changelog before it is answered: a moment may pass.
-    fn check(&self, life: &Millstream) {
-        let began = Instant::now();
-        while self.entries(life) != self.expected {
-            if began.elapsed() > WITHIN {
-                assert_eq!(self.entries(life), self.expected);
-            }
-            thread::sleep(LOOK);
-        }
-    }
-
-    fn entries(&self, life: &Millstream) -> BTreeMap<String, String> {
+    fn check(&self, life: &mut Millstream) {
         let entries = format!("/v1/pipelines/{}/maps/kept/entries?limit=1000", self.name);
-        let answer = life.get(&entries);
-        let page: Value = serde_json::from_str(answer.text()).expect("a page is JSON");
-        let text = |value: &Value| value.as_str().expect("a text").to_owned();
-        let entries = page["entries"].as_array().expect("a page has entries");
-        let found = entries
-            .iter()
-            .map(|entry| (text(&entry["key"]), text(&entry["value"])));
-        found.collect()
+        life.wait_get(&entries, WITHIN, |answer| {
+            entries_of(answer) == self.expected
+        });
     }
 
     /// Waits until each partition has a snapshot.
@@ -174,6 +156,16 @@ impl Stage {
     }
 }
 
+fn entries_of(answer: &Answer) -> BTreeMap<String, String> {
+    let page: Value = serde_json::from_str(answer.text()).expect("a page is JSON");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let entries = page["entries"].as_array().expect("a page has entries");
+    let found = entries
+        .iter()
+        .map(|entry| (text(&entry["key"]), text(&entry["value"])));
+    found.collect()
+}
+
 fn on(fault: &str) -> Command {
     let mut command = Command::new(millstream::faulty());
     command.env("MILLSTREAM_FAULT_DISK", fault);
@@ -209,7 +201,7 @@ fn a_map_is_restored_from_a_snapshot_and_the_tail() {
     let mut life = stage.start();
     life.wait_line(RESTORED, WITHIN);
     assert!(metric(&life, "snapshots_restored_entries_total") > 0);
-    stage.check(&life);
+    stage.check(&mut life);
     assert!(life.terminate(WITHIN).success());
     let (code, said) = stage.command(&["state", "snapshots"]);
     assert_eq!(code, Some(0), "{said}");
@@ -229,7 +221,7 @@ fn a_map_is_restored_from_a_snapshot_and_the_tail() {
     life.wait_line("is not used: it is damaged at byte", WITHIN);
     assert_eq!(metric(&life, "snapshots_restored_entries_total"), 0);
     assert!(metric(&life, "snapshots_refused_total") >= 2);
-    stage.check(&life);
+    stage.check(&mut life);
     assert_eq!(stage.files("rejected").len(), 2);
     stage.wait_snapshots(&mut life);
     life.kill();
@@ -239,7 +231,7 @@ fn a_map_is_restored_from_a_snapshot_and_the_tail() {
     }
     let mut life = stage.start();
     life.wait_line("is not used: it is no snapshot", WITHIN);
-    stage.check(&life);
+    stage.check(&mut life);
     stage.wait_snapshots(&mut life);
     assert!(life.terminate(WITHIN).success());
     changelog_made_anew(&mut stage);
@@ -263,7 +255,7 @@ fn changelog_made_anew(stage: &mut Stage) {
     life.kill();
     let mut life = stage.start();
     life.wait_line("is not used: it is of a topic with id", WITHIN);
-    stage.check(&life);
+    stage.check(&mut life);
     assert!(life.terminate(WITHIN).success());
 
     let (code, said) = stage.command(&["reset", "--yes"]);
@@ -305,7 +297,7 @@ fn a_disk_that_fails_as_snapshots_are_written_costs_nothing_else() {
         assert!(line.contains("or name another folder with --state-dir"));
         stage.write(17, 70, kind);
         wait_records(&mut life, 70);
-        stage.check(&life);
+        stage.check(&mut life);
         assert!(metric(&life, "snapshots_failed_total") > 0);
         assert!(life.terminate(WITHIN).success());
         assert_eq!(stage.snapshots(), before);
@@ -316,7 +308,7 @@ fn a_disk_that_fails_as_snapshots_are_written_costs_nothing_else() {
     // The snapshot has its name already, and is whole.
     let mut life = stage.start_on("eio-folder:1");
     life.wait_line("can't be written in ", WITHIN);
-    stage.check(&life);
+    stage.check(&mut life);
     life.kill();
     assert_ne!(stage.snapshots(), before);
     let (code, said) = stage.command(&["state", "snapshots"]);
@@ -348,7 +340,7 @@ fn a_snapshot_that_cannot_be_read_is_done_without() {
         let mut life = stage.start_on(kind);
         let line = life.wait_line(words, WITHIN);
         assert!(line.contains("see to the disk"), "{line}");
-        stage.check(&life);
+        stage.check(&mut life);
         assert_eq!(metric(&life, "snapshots_restored_entries_total"), 0);
         assert!(life.terminate(WITHIN).success());
         let there = stage.snapshots();
@@ -361,9 +353,9 @@ fn a_snapshot_that_cannot_be_read_is_done_without() {
     let (code, said) = stage.look_on("eio-list:1");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("Input/output error"), "{said}");
-    let life = stage.start();
+    let mut life = stage.start();
     life.wait_line(RESTORED, WITHIN);
-    stage.check(&life);
+    stage.check(&mut life);
 }
 
 #[test]

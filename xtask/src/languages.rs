@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -14,7 +14,7 @@ use super::{run, setup, target};
 struct Language {
     name: &'static str,
     /// What it takes: each a program that shows that it is there, and what to install.
-    needs: &'static [(&'static [&'static str], &'static str)],
+    needs: &'static [setup::Need],
     /// Its SDK's tests, and whatever they take.
     test: fn(&Path) -> Result<()>,
     /// Makes the component.
@@ -64,7 +64,7 @@ pub fn all(root: &Path, tests: bool) -> Result<()> {
             root,
             &format!("target/plugins/vectors-{}.wasm", language.name),
         );
-        if let Some(missing) = missing(&language) {
+        if let Some(missing) = missing(root, &language) {
             let what = format!("the SDK for {} needs {missing}", language.name);
             ensure!(std::env::var_os("CI").is_none(), "{what}");
             println!("left out: {what}");
@@ -86,20 +86,10 @@ pub fn all(root: &Path, tests: bool) -> Result<()> {
     Ok(())
 }
 
-fn missing(language: &Language) -> Option<&'static str> {
-    let works = |shown: &[&str]| {
-        let Some((program, arguments)) = shown.split_first() else {
-            return true;
-        };
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
+fn missing(root: &Path, language: &Language) -> Option<&'static str> {
     let mut needs = language.needs.iter();
-    needs
-        .find(|(shown, _)| !works(shown))
-        .map(|(_, what)| *what)
+    let missing = needs.find(|(shown, _)| !setup::works(root, shown));
+    missing.map(|(_, what)| *what)
 }
 
 fn sdk(root: &Path, name: &str) -> PathBuf {
@@ -228,7 +218,8 @@ fn build_python(root: &Path, built: &Path) -> Result<()> {
         .current_dir(sdk(root, "python")))
 }
 
-fn compiled_js(root: &Path) -> Result<()> {
+/// What npm installs for the SDK.
+fn installed_js(root: &Path) -> Result<()> {
     let folder = sdk(root, "js");
     let changed = |file: &str| {
         let facts = fs::metadata(folder.join(file));
@@ -243,20 +234,21 @@ fn compiled_js(root: &Path) -> Result<()> {
             &["npm", "ci", "--no-audit", "--no-fund"],
         ))?;
     }
-    run(&mut command(
-        root,
-        "js",
-        &["npm", "run", "--silent", "build"],
-    ))
+    Ok(())
 }
 
 fn test_js(root: &Path) -> Result<()> {
-    compiled_js(root)?;
+    installed_js(root)?;
     run(&mut command(root, "js", &["npm", "test", "--silent"]))
 }
 
 fn build_js(root: &Path, built: &Path) -> Result<()> {
-    compiled_js(root)?;
+    installed_js(root)?;
+    run(&mut command(
+        root,
+        "js",
+        &["npm", "run", "--silent", "build"],
+    ))?;
     let words = ["node", "dist/build.js", "build", "dist/vectors.js", "-o"];
     run(command(root, "js", &words).arg(built))
 }

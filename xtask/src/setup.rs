@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::plugin_build::ensure_system_packages;
 
 /// How a program shows that it is there, and Debian's package for it.
-type Need = (&'static [&'static str], &'static str);
+pub type Need = (&'static [&'static str], &'static str);
 
 /// librdkafka is built from its C and C++ sources, and uses OpenSSL.
 const COMPILERS: [Need; 5] = [
@@ -74,7 +74,7 @@ fn ensure(root: &Path, needs: &[Need]) -> Result<()> {
     ensure_system_packages(&packages)
 }
 
-fn works(root: &Path, shown: &[&str]) -> bool {
+pub fn works(root: &Path, shown: &[&str]) -> bool {
     let Some((program, arguments)) = shown.split_first() else {
         return true;
     };

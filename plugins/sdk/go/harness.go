@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"sort"
 )
 
 // Harness runs the plugin of a program in an ordinary test, without WebAssembly and without a host. It stands in for the host: it fills in
@@ -277,14 +276,4 @@ func hostPut(handle uint32, keys, values *column) {
 
 func hostLog(level Level, message string) {
 	running.calls.lines = append(running.calls.lines, Line{level, message})
-}
-
-// Keys returns the keys of a table, sorted.
-func (t Table) Keys() []string {
-	keys := make([]string, 0, len(t))
-	for key := range t {
-		keys = append(keys, key)
-	}
-	sort.Strings(keys)
-	return keys
 }

@@ -5,9 +5,6 @@
 #include "out.h"
 #include "stores.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 /* So often a batch may wait for keys that it asked for only once it knew others; then they are fetched one by one. */
 #define ROUNDS_MAX 4
 

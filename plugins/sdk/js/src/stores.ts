@@ -118,44 +118,47 @@ function parsed<T>(found: Uint8Array | null): T | null {
   return found === null ? null : (JSON.parse(decode(found)) as T);
 }
 
-function fetched(table: Table, names: readonly string[]): (Uint8Array | null)[] {
-  const found = new Strings(table.get(column(names.map(bytes))));
-  return names.map((_, index) => found.get(index));
-}
-
-class TableOf {
-  #table: Table | undefined;
+/** Keys that are fetched together, and what is known of them: null where there is none. */
+class Keyed<Opened extends Table> {
+  readonly #open: () => Opened;
+  readonly #what: string;
+  #opened: Opened | undefined;
   readonly #known = new Map<string, Uint8Array | null>();
   readonly #wanted = new Set<string>();
 
-  constructor(readonly name: string) {}
+  /** What is done with its keys is for an error. */
+  constructor(open: () => Opened, what: string) {
+    this.#open = open;
+    this.#what = what;
+  }
 
-  open(): Table {
-    return (this.#table ??= host().openLookup(this.name));
+  open(): Opened {
+    return (this.#opened ??= this.#open());
   }
 
   close(): void {
-    this.#table = undefined;
+    this.#opened = undefined;
   }
 
-  get(key: Key): Uint8Array | null {
-    const wanted = name(key);
-    const known = this.#known.get(wanted);
-    if (known !== undefined) return known;
-    if (step.mode === "collecting") {
+  get(wanted: string): Uint8Array | null {
+    if (!this.#known.has(wanted)) {
+      if (step.mode === "idle") throw new Error(`${this.#what} while records are processed only`);
       this.#wanted.add(wanted);
-      step.wait();
+      if (step.mode === "collecting") step.wait();
+      this.catchUp();
     }
-    if (step.mode === "idle") throw new Error("keys are looked up while records are processed only");
-    const found = fetched(this.open(), [wanted])[0]!;
-    this.#known.set(wanted, found);
-    return found;
+    return this.#known.get(wanted)!;
+  }
+
+  isKnownAbsent(wanted: string): boolean {
+    return this.#known.get(wanted) === null;
   }
 
   catchUp(): void {
     if (this.#wanted.size === 0) return;
     const names = [...this.#wanted];
-    fetched(this.open(), names).forEach((found, index) => this.#known.set(names[index]!, found));
+    const found = new Strings(this.open().get(column(names.map(bytes))));
+    names.forEach((name, index) => this.#known.set(name, found.get(index)));
     this.#wanted.clear();
   }
 
@@ -168,10 +171,10 @@ class TableOf {
 /** A table that the step may read. */
 export class Lookup {
   /** @internal */
-  readonly [inner]: TableOf;
+  readonly [inner]: Keyed<Table>;
 
   constructor(name: string) {
-    this[inner] = new TableOf(name);
+    this[inner] = new Keyed(() => host().openLookup(name), "keys are looked up");
   }
 
   /**
@@ -182,7 +185,7 @@ export class Lookup {
    * is not, so change nothing else. Such a try sees state without what the records before it will change.
    */
   get(key: Key): Uint8Array | null {
-    return this[inner].get(key)?.slice() ?? null;
+    return this[inner].get(name(key))?.slice() ?? null;
   }
 
   /** The same as JSON; null where the table has no such key. */
@@ -191,35 +194,14 @@ export class Lookup {
   }
 }
 
-class StoreOf {
-  #store: Store | undefined;
-  readonly #known = new Map<string, Uint8Array | null>();
-  readonly #wanted = new Set<string>();
+class StoreOf extends Keyed<Store> {
   readonly #put = new Map<string, Uint8Array | null>();
   /** What the record being processed has changed, and as it was; undefined where it was not put. */
   #journal: [name: string, before: Uint8Array | null | undefined][] = [];
 
-  constructor(readonly name: string) {}
-
-  #open(): Store {
-    return (this.#store ??= host().openState(this.name));
-  }
-
-  close(): void {
-    this.#store = undefined;
-  }
-
-  get(key: Key): Uint8Array | null {
-    const wanted = name(key);
+  override get(wanted: string): Uint8Array | null {
     const put = this.#put.get(wanted);
-    if (put !== undefined) return put;
-    if (step.mode === "idle") throw new Error("state is read while records are processed only");
-    if (!this.#known.has(wanted)) {
-      this.#wanted.add(wanted);
-      if (step.mode === "collecting") step.wait();
-      this.catchUp();
-    }
-    return this.#known.get(wanted)!;
+    return put === undefined ? super.get(wanted) : put;
   }
 
   change(key: Key, value: Uint8Array | null): void {
@@ -241,24 +223,16 @@ class StoreOf {
     this.#journal = [];
   }
 
-  catchUp(): void {
-    if (this.#wanted.size === 0) return;
-    const names = [...this.#wanted];
-    fetched(this.#open(), names).forEach((found, index) => this.#known.set(names[index]!, found));
-    this.#wanted.clear();
-  }
-
   write(): void {
-    const isNothing = ([name, value]: [string, Uint8Array | null]) => value === null && this.#known.get(name) === null;
+    const isNothing = ([name, value]: [string, Uint8Array | null]) => value === null && this.isKnownAbsent(name);
     const changed = [...this.#put].filter((change) => !isNothing(change));
     if (changed.length === 0) return;
     const keys = column(changed.map(([name]) => bytes(name)));
-    this.#open().put(keys, column(changed.map(([, value]) => value)));
+    this.open().put(keys, column(changed.map(([, value]) => value)));
   }
 
-  forget(): void {
-    this.#known.clear();
-    this.#wanted.clear();
+  override forget(): void {
+    super.forget();
     this.#put.clear();
     this.#journal = [];
   }
@@ -270,7 +244,7 @@ export class State {
   readonly [inner]: StoreOf;
 
   constructor(name: string) {
-    this[inner] = new StoreOf(name);
+    this[inner] = new StoreOf(() => host().openState(name), "state is read");
   }
 
   /**
@@ -279,7 +253,7 @@ export class State {
    * Where the key isn't known yet this throws, and the record is processed again: see `Lookup.get`.
    */
   get(key: Key): Uint8Array | null {
-    return this[inner].get(key)?.slice() ?? null;
+    return this[inner].get(name(key))?.slice() ?? null;
   }
 
   /** The same as JSON; null where there is no such key. */

@@ -114,24 +114,22 @@ final class Letters {
     /** Writes what should become of the malformed records, right or with an error planted. */
     static String write(Arguments arguments) throws Exception {
         Letters judge = new Letters(arguments);
-        String planted = arguments.option("plant") == null ? "nothing" : arguments.option("plant");
+        String letters = arguments.text(2, "LETTERS");
         List<ConsumerRecord<byte[], byte[]>> records = new ArrayList<>(judge.unmet.values());
         records.sort((one, other) -> Long.compare(one.offset(), other.offset()));
         List<ProducerRecord<byte[], byte[]>> written = new ArrayList<>();
-        for (ConsumerRecord<byte[], byte[]> record : records) {
-            written.add(judge.of(record, arguments.text(2, "LETTERS"), record.offset()));
-        }
+        records.forEach(record -> written.add(judge.of(record, letters, record.offset())));
         int at = written.size() - 1;
         ConsumerRecord<byte[], byte[]> last = records.get(at);
+        String planted = arguments.option("plant") == null ? "nothing" : arguments.option("plant");
         switch (planted) {
-            case "nothing", "aborted", "open" -> { }
-            case "lose" -> written.remove(at);
-            case "duplicate" -> written.add(written.get(at));
-            case "place" -> written.set(at, judge.of(last, arguments.text(2, "LETTERS"), last.offset() + 1_000_000));
-            case "swap" -> swap(records, written);
+            case "place" -> written.set(at, judge.of(last, letters, last.offset() + 1_000_000));
             case "value" -> written.set(at, changed(written.get(at)));
             case "untold" -> written.get(at).headers().remove(OWN + "reason");
-            default -> throw new IllegalArgumentException("there is no error '" + planted + "' to plant");
+            // What goes wrong with any records.
+            default -> {
+                return Reference.write(arguments, letters, written);
+            }
         }
         return Reference.write(arguments, written, planted);
     }
@@ -142,21 +140,6 @@ final class Letters {
                 "offset", Long.toString(offset), "step", step, "kind", "refused", "reason", "it is malformed");
         own.forEach((name, value) -> headers.add(new RecordHeader(OWN + name, value.getBytes(StandardCharsets.UTF_8))));
         return new ProducerRecord<>(topic, null, record.timestamp(), record.key(), record.value(), headers);
-    }
-
-    /** The last two letters of one key from one partition change places. */
-    private static void swap(List<ConsumerRecord<byte[], byte[]>> records, List<ProducerRecord<byte[], byte[]>> written) {
-        for (int later = records.size() - 1; later > 0; later--) {
-            for (int earlier = later - 1; earlier >= 0; earlier--) {
-                ConsumerRecord<byte[], byte[]> one = records.get(earlier);
-                ConsumerRecord<byte[], byte[]> other = records.get(later);
-                if (one.partition() == other.partition() && one.key() != null && Arrays.equals(one.key(), other.key())) {
-                    written.set(later, written.set(earlier, written.get(later)));
-                    return;
-                }
-            }
-        }
-        throw new IllegalArgumentException("no two letters have one key: nothing to swap");
     }
 
     private static ProducerRecord<byte[], byte[]> changed(ProducerRecord<byte[], byte[]> record) {

@@ -41,7 +41,8 @@ final class Reference {
         return write(arguments, out, records);
     }
 
-    private static String write(Arguments arguments, String out, List<ProducerRecord<byte[], byte[]>> records) {
+    /** Writes these records with what is to be planted in them. */
+    static String write(Arguments arguments, String out, List<ProducerRecord<byte[], byte[]>> records) {
         String planted = arguments.option("plant") == null ? "nothing" : arguments.option("plant");
         if (!planted.equals("aborted") && !planted.equals("open")) {
             plant(planted, records, Topics.partitions(arguments.text(0, "BOOTSTRAP"), out));

@@ -6,6 +6,7 @@ Invariant: what a call fetched, and what it put and didn't write, is forgotten w
 from __future__ import annotations
 
 import json as _json
+from abc import ABC, abstractmethod
 from typing import Any, NoReturn
 
 from ._columns import Column, Strings
@@ -114,14 +115,58 @@ def _key(key: bytes | str) -> bytes:
     return key
 
 
-class Lookup:
-    """A table that the step may read."""
+class _Keyed(ABC):
+    """Keys that are fetched together, and what is known of them: None where there is none."""
+
+    # What is done with its keys, for an error.
+    _what: str
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._table: Table | None = None
         self._known: dict[bytes, bytes | None] = {}
         self._wanted: dict[bytes, None] = {}
+
+    @abstractmethod
+    def get(self, key: bytes | str) -> bytes | None: ...
+
+    @abstractmethod
+    def _opened(self) -> Table: ...
+
+    def json(self, key: bytes | str) -> Any:
+        """The value of a key as JSON; None where there is no such key."""
+        found = self.get(key)
+        return None if found is None else _json.loads(found)
+
+    def _read(self, key: bytes) -> bytes | None:
+        if key not in self._known:
+            if step.mode == DIRECT:
+                raise RuntimeError(f"{self._what} while records are processed only")
+            self._wanted[key] = None
+            if step.mode == COLLECTING:
+                step.wait()
+            self._catch_up()
+        return self._known[key]
+
+    def _catch_up(self) -> None:
+        if self._wanted:
+            keys = list(self._wanted)
+            found = Strings(self._opened().get(Column(keys)))
+            self._known.update((key, found.get(index)) for index, key in enumerate(keys))
+            self._wanted.clear()
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._wanted.clear()
+
+
+class Lookup(_Keyed):
+    """A table that the step may read."""
+
+    _what = "keys are looked up"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._table: Table | None = None
 
     def get(self, key: bytes | str) -> bytes | None:
         """The value of a key, None where the table has none.
@@ -130,51 +175,22 @@ class Lookup:
         from the start, once it is, and so are those behind it. What they emitted and put is undone; what they changed elsewhere is not, so
         change nothing else. Such a try sees state without what the records before it will change.
         """
-        key = _key(key)
-        if key in self._known:
-            return self._known[key]
-        if step.mode == DIRECT:
-            raise RuntimeError("keys are looked up while records are processed only")
-        if step.mode == COLLECTING:
-            self._wanted[key] = None
-            step.wait()
-        found = self._fetch([key])[0]
-        self._known[key] = found
-        return found
-
-    def json(self, key: bytes | str) -> Any:
-        """The same as JSON; None where the table has no such key."""
-        found = self.get(key)
-        return None if found is None else _json.loads(found)
+        return self._read(_key(key))
 
     def _opened(self) -> Table:
         if self._table is None:
             self._table = host().open_lookup(self.name)
         return self._table
 
-    def _fetch(self, keys: list[bytes]) -> list[bytes | None]:
-        found = Strings(self._opened().get(Column(keys)))
-        return [found.get(index) for index in range(len(keys))]
 
-    def _catch_up(self) -> None:
-        if self._wanted:
-            keys = list(self._wanted)
-            self._known.update(zip(keys, self._fetch(keys)))
-            self._wanted.clear()
-
-    def _forget(self) -> None:
-        self._known.clear()
-        self._wanted.clear()
-
-
-class State:
+class State(_Keyed):
     """Keyed values that are the step's own: durable, and changed exactly once for each record."""
 
+    _what = "state is read"
+
     def __init__(self, name: str) -> None:
-        self.name = name
+        super().__init__(name)
         self._store: Store | None = None
-        self._known: dict[bytes, bytes | None] = {}
-        self._wanted: dict[bytes, None] = {}
         self._put: dict[bytes, bytes | None] = {}
         self._journal: list[tuple[bytes, bool, bytes | None]] = []
 
@@ -184,21 +200,7 @@ class State:
         Where the key isn't known yet this does not return, and the record is processed again: see `Lookup.get`.
         """
         key = _key(key)
-        if key in self._put:
-            return self._put[key]
-        if step.mode == DIRECT:
-            raise RuntimeError("state is read while records are processed only")
-        if key not in self._known:
-            self._wanted[key] = None
-            if step.mode == COLLECTING:
-                step.wait()
-            self._catch_up()
-        return self._known[key]
-
-    def json(self, key: bytes | str) -> Any:
-        """The same as JSON; None where there is no such key."""
-        found = self.get(key)
-        return None if found is None else _json.loads(found)
+        return self._put[key] if key in self._put else self._read(key)
 
     def put(self, key: bytes | str, value: bytes | str) -> None:
         """Sets the value of a key. It is written even if it is what the key had: to put says that the entry is alive."""
@@ -235,13 +237,6 @@ class State:
             self._store = host().open_state(self.name)
         return self._store
 
-    def _catch_up(self) -> None:
-        if self._wanted:
-            keys = list(self._wanted)
-            found = Strings(self._opened().get(Column(keys)))
-            self._known.update((key, found.get(index)) for index, key in enumerate(keys))
-            self._wanted.clear()
-
     def _write(self) -> None:
         def is_nothing(key: bytes, value: bytes | None) -> bool:
             return value is None and key in self._known and self._known[key] is None
@@ -251,7 +246,6 @@ class State:
             self._opened().put(Column(key for key, _ in changed), Column(value for _, value in changed))
 
     def _forget(self) -> None:
-        self._known.clear()
-        self._wanted.clear()
+        super()._forget()
         self._put.clear()
         self._journal.clear()
