@@ -87,6 +87,11 @@ impl Asked {
         let mut names = [name.as_ptr()];
         let mut said = [0 as c_char; 256];
         let timeout = millis(REQUEST_MAX);
+        // Where nobody is named it is the controller that is asked, as of the last answer: in a cluster of several brokers any one of
+        // them, for minutes after it has gone, and meanwhile without a pause.
+        // SAFETY: the client is alive.
+        let answering = unsafe { metadata::reach(client.as_ptr(), REQUEST_MAX / 2) }
+            .ok_or_else(|| format!("topic {topic}: no broker answers"))?;
         // SAFETY: the client is alive; names and options are copied by the call that asks, and ours to free after it. The queue and
         // its event are freed by `drop`, the event first.
         let asked = unsafe {
@@ -94,6 +99,7 @@ impl Asked {
             let options = sys::rd_kafka_AdminOptions_new(client.as_ptr(), kind);
             let text = said.as_mut_ptr();
             sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout, text, said.len());
+            sys::rd_kafka_AdminOptions_set_broker(options, answering, text, said.len());
             let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
             let queue = sys::rd_kafka_queue_new(client.as_ptr());
             sys::rd_kafka_DescribeTopics(client.as_ptr(), topics, options, queue);
@@ -119,5 +125,31 @@ impl Drop for Asked {
             }
             sys::rd_kafka_queue_destroy(self.queue);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::config::ClientConfig;
+
+    use super::*;
+
+    /// On librdkafka's own mock of three brokers, of which one has gone. It names a controller that isn't one of them, as brokers name, for
+    /// a while, one that has gone.
+    #[test]
+    fn the_id_of_a_topic_is_asked_of_a_broker_that_answers() {
+        let mut config = ClientConfig::new();
+        config
+            .set("test.mock.num.brokers", "3")
+            .set("group.id", "none");
+        let client = NativeConsumer::new(&config).unwrap();
+        // SAFETY: the client has its mock for as long as it lives.
+        unsafe {
+            let mock = sys::rd_kafka_handle_mock_cluster(client.as_ptr());
+            sys::rd_kafka_mock_topic_create(mock, c"in".as_ptr(), 1, 1);
+            sys::rd_kafka_mock_broker_set_down(mock, 1);
+        }
+        assert!(client.topic_id("in").unwrap().is_some());
+        assert!(client.topic_id("out").is_err());
     }
 }

@@ -28,21 +28,23 @@ pub unsafe fn knows(
     }
 }
 
-/// Has a broker of the cluster answer, in twice this time at most. The first question goes to an address that the client was given, whose
-/// connection it drops once it has learnt of the brokers; the second one goes to one of these.
+/// Has a broker of the cluster answer, in twice this time at most, and tells its number. The first question goes to an address that the
+/// client was given, which has none, and whose connection it drops once it has learnt of the brokers; the second one goes to one of these.
 ///
 /// # Safety
 ///
 /// The client is alive.
-pub unsafe fn reach(native: *mut sys::rd_kafka_t, timeout: Duration) {
-    for _ in 0..2 {
-        // SAFETY: the caller vouches for the client; the answer is given back.
-        unsafe {
-            if let Some(answer) = fetch(native, ptr::null_mut(), timeout) {
-                sys::rd_kafka_metadata_destroy(answer);
-            }
-        }
-    }
+pub unsafe fn reach(native: *mut sys::rd_kafka_t, timeout: Duration) -> Option<i32> {
+    (0..2).find_map(|_| {
+        // SAFETY: the caller vouches for the client; the answer is given back after the look.
+        let number = unsafe {
+            let answer = fetch(native, ptr::null_mut(), timeout)?;
+            let number = (*answer).orig_broker_id;
+            sys::rd_kafka_metadata_destroy(answer);
+            number
+        };
+        (number >= 0).then_some(number)
+    })
 }
 
 /// Of one topic, or of those that the client knows.

@@ -229,7 +229,7 @@ impl cluster::Producer for Producer {
     fn init(&self, timeout: Duration) -> Result<(), InitError> {
         // Where no connection is up, librdkafka looks for the coordinator in half a second, not now.
         // SAFETY: the client is alive.
-        unsafe { metadata::reach(self.native, timeout) };
+        let _ = unsafe { metadata::reach(self.native, timeout) };
         let until = Instant::now() + timeout;
         let mut slice = INIT_SLICE;
         loop {
@@ -377,6 +377,28 @@ impl cluster::Producer for Producer {
 }
 
 impl Producer {
+    /// Lets go of the open transaction and of what is in it, so that the client can be destroyed: returns whether it can.
+    fn settle(&self) -> bool {
+        self.stop_adding();
+        (0..PURGE_TRIES).any(|_| self.purge())
+    }
+
+    /// Has librdkafka add no partition to the open transaction any more.
+    ///
+    /// Its main thread counts that request only after it has handed it to a broker's thread. Where the client is destroyed in between, that
+    /// thread fails the request, finds it uncounted, and ends the process (`txn_req_cnt` in librdkafka 2.12). An abort begins, on the
+    /// main thread, with dropping what is to be added; it gets no time for more, as the end of the transaction is left to the next
+    /// producer. What is asked of that thread next is answered after it.
+    fn stop_adding(&self) {
+        // SAFETY: the client is alive; the error object is taken over.
+        let begun = unsafe {
+            let error = sys::rd_kafka_abort_transaction(self.native, millis(Duration::ZERO));
+            TransactionError::check(error)
+        };
+        // Both say that it is the wrong time for them, or that there are no transactions: nothing is to be done about it.
+        let _ = (begun, self.begin_transaction());
+    }
+
     /// Gives up what has not been delivered, and waits until nothing is: returns whether that came about.
     ///
     /// A client that is destroyed while the answer to a fenced producer's records is handled frees a text twice (in librdkafka up to 2.15, `txn_errstr`
@@ -397,7 +419,7 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        if self.hung.get() || !(0..PURGE_TRIES).any(|_| self.purge()) {
+        if self.hung.get() || !self.settle() {
             // Its threads, and the one that waits for it, go on using it. What it may still send is fenced by the next producer of its
             // transactional.id, if it has one.
             Box::leak(std::mem::take(&mut self.shared));

@@ -49,8 +49,62 @@ fn nothing_is_under_way_when_a_client_is_destroyed() {
     };
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(left(&producer), 2);
-    assert!(producer.purge());
+    assert!(producer.settle());
     assert_eq!(left(&producer), 0);
+}
+
+/// On librdkafka's own mock of a broker, which is away as the client is told to let go.
+#[test]
+fn no_partition_is_added_to_a_transaction_that_was_let_go() {
+    let additions = |lets_go: bool| {
+        let mut config = ClientConfig::new();
+        config
+            .set("test.mock.num.brokers", "1")
+            .set("transactional.id", "seat")
+            .set("reconnect.backoff.max.ms", "100");
+        let mut producer = Producer::new(&config, &["out".to_owned()]).unwrap();
+        producer.init(Duration::from_secs(30)).unwrap();
+        producer.begin().unwrap();
+        // SAFETY: the client has its mock for as long as it lives.
+        let mock = unsafe {
+            let mock = sys::rd_kafka_handle_mock_cluster(producer.native);
+            sys::rd_kafka_mock_topic_create(mock, c"out".as_ptr(), 1, 1);
+            sys::rd_kafka_mock_start_request_tracking(mock);
+            sys::rd_kafka_mock_broker_set_down(mock, 1);
+            mock
+        };
+        let headers = Headers::default();
+        let record = Record {
+            key: None,
+            value: Some(b"value"),
+            timestamp: -1,
+            headers: headers.of(0),
+        };
+        producer.send(0, Some(0), &record).unwrap();
+        if lets_go {
+            producer.stop_adding();
+        }
+        // SAFETY: as above.
+        unsafe { sys::rd_kafka_mock_broker_set_up(mock, 1) };
+        std::thread::sleep(Duration::from_secs(2));
+        requests(mock, ADD_PARTITIONS_TO_TXN)
+    };
+    assert_eq!(additions(false), 1);
+    assert_eq!(additions(true), 0);
+}
+
+/// How many of a kind have come to the mock.
+fn requests(mock: *mut sys::rd_kafka_mock_cluster_t, key: i16) -> usize {
+    let mut count = 0;
+    // SAFETY: the mock is alive; its answer holds as many requests as it says, and is given back after the look.
+    unsafe {
+        let all = sys::rd_kafka_mock_get_requests(mock, &raw mut count);
+        let of_kind = (0..count)
+            .filter(|&at| sys::rd_kafka_mock_request_api_key(*all.add(at)) == key)
+            .count();
+        sys::rd_kafka_mock_request_destroy_array(all, count);
+        of_kind
+    }
 }
 
 /// On librdkafka's own mock of a broker, which turns one request of a kind away: librdkafka makes it again, and reports success.
