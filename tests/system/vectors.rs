@@ -58,16 +58,24 @@ fn check(language: &str) {
     let folder = Folder::new(&format!("vectors-{language}"));
     let mut found = run(&folder, &component, &suite, &records);
     for all in [&mut found, &mut expected] {
-        all.iter_mut().for_each(|lines| lines.sort());
+        all.iter_mut()
+            .for_each(|lines| lines.sort_by(|one, other| one.among.cmp(&other.among)));
     }
     for ((found, expected), what) in found.iter().zip(&expected).zip(["out", "other"]) {
-        for (found, expected) in found.iter().zip(expected) {
+        for (Line { line: found, .. }, Line { line: expected, .. }) in found.iter().zip(expected) {
             assert_eq!(told(found), told(expected), "{language}, {what}");
             assert_eq!(found, expected, "{language}, {what}");
         }
         assert_eq!(found.len(), expected.len(), "{language}, {what}");
     }
     check_failures(&folder, &suite);
+}
+
+/// A record in a shape of which two can be compared: JSON as JSON, whoever wrote it.
+struct Line {
+    /// Of records that have this in common the order counts: those of a key are in one partition. Of those without one, it doesn't.
+    among: String,
+    line: String,
 }
 
 fn told(line: &str) -> String {
@@ -151,9 +159,13 @@ fn timestamp(record: &Value) -> Value {
 }
 
 /// Of the default port, and of the other one.
-fn expected(suite: &Value) -> [Vec<String>; 2] {
+fn expected(suite: &Value) -> [Vec<Line>; 2] {
     let (mut out, mut other) = (Vec::new(), Vec::new());
+    let count = |key: &str, number: u64| line(&json!({"key": key, "json": number}));
     for case in cases(suite) {
+        for (key, number) in state(case, "before") {
+            out.extend((1..=number).map(|number| count(key, number)));
+        }
         for output in list(case, "outputs") {
             let into = if output["port"] == "other" {
                 &mut other
@@ -161,10 +173,6 @@ fn expected(suite: &Value) -> [Vec<String>; 2] {
                 &mut out
             };
             into.push(line(output));
-        }
-        let count = |key: &str, number: u64| line(&json!({"key": key, "json": number}));
-        for (key, number) in state(case, "before") {
-            out.extend((1..=number).map(|number| count(key, number)));
         }
         let after = state(case, "after");
         out.extend(touched(case).map(|key| {
@@ -175,8 +183,7 @@ fn expected(suite: &Value) -> [Vec<String>; 2] {
     [out, other]
 }
 
-/// A record in a shape of which two can be compared: JSON as JSON, whoever wrote it.
-fn line(record: &Value) -> String {
+fn line(record: &Value) -> Line {
     let value = match record.get("json") {
         Some(value) => value.clone(),
         None => text(&record["value"]),
@@ -187,11 +194,13 @@ fn line(record: &Value) -> String {
     };
     let key = text(&record["key"]);
     let headers = list(record, "headers");
-    json!([key, timestamp(record), headers, value]).to_string()
+    let line = json!([key, timestamp(record), headers, value]).to_string();
+    let among = key.as_str().map_or_else(|| line.clone(), str::to_owned);
+    Line { among, line }
 }
 
 /// What comes out of a run to the end: by the default port, and by the other one.
-fn run(folder: &Folder, component: &Path, suite: &Value, records: &[Value]) -> [Vec<String>; 2] {
+fn run(folder: &Folder, component: &Path, suite: &Value, records: &[Value]) -> [Vec<Line>; 2] {
     let pipeline = format!(
         r#"
 name = "vectors"
