@@ -16,11 +16,12 @@ use millstream_engine::worker::{CommittedOffset, Event};
 use super::course::Course;
 use super::driver::{Halt, Loop};
 use super::pipeline::{MapPlace, NAME};
-use super::producer::Producer;
+use super::producer::{Producer, TRANSACTION_TIMEOUT};
 use super::world::{Directory, Request, World};
 
-/// A seat that can't be had in so many tries is left to its time-out.
+/// A seat that can't be had in so many tries is tried again with the next look, for as long as something may be open there.
 const TRIES: u32 = 5;
+const OPEN_MAX: i64 = 2 * TRANSACTION_TIMEOUT;
 
 /// How far the tables go that a worker's steps wait for.
 #[derive(Debug, Default)]
@@ -136,50 +137,87 @@ impl Loop {
 /// The seats of other instances, as far as a worker knows them.
 #[derive(Debug, Default)]
 pub struct Succession {
-    /// In the group when there was a look last; none if they could not be listed then.
-    present: Option<BTreeSet<String>>,
+    /// In the group when it could be listed last.
+    present: BTreeSet<String>,
+    /// Whether it could be at the last look. Who is not known to have gone is left alone.
+    is_known: bool,
+    /// Not in the group any more, as was seen then, and what they left open may be open still.
+    gone: BTreeMap<String, i64>,
     /// What was ended, of seats that were not in the group since.
     ended: BTreeSet<String>,
 }
 
 impl Succession {
     async fn look(&mut self, worker: &Loop) {
-        let listed = others(&worker.world, worker.life, &worker.instance).await;
-        let before = std::mem::replace(&mut self.present, listed);
-        let Some(present) = &self.present else {
-            return;
-        };
-        self.ended.retain(|seat| !present.contains(seat));
-        for seat in before.unwrap_or_default().difference(present) {
-            end(worker, seat).await;
-            self.ended.insert(seat.clone());
-        }
+        self.list(worker).await;
+        let gone = self.gone();
+        self.end_those(worker, gone).await;
     }
 
     async fn succeed(&mut self, worker: &Loop, metadata: impl Iterator<Item = &str>) {
-        let Some(present) = &self.present else {
-            return;
-        };
-        let tokens = metadata.filter_map(Token::from_metadata);
-        let others = tokens.filter(|token| *token.instance != *worker.instance);
-        let seats: BTreeSet<String> = others
-            .map(|token| seat_of(&token.instance, token.worker))
-            .collect();
-        for seat in &(&seats - present) - &self.ended {
-            end(worker, &seat).await;
-            self.ended.insert(seat);
-        }
+        let missed = self.miss(worker.world.now(), &seats_of(worker, metadata));
+        self.end_those(worker, missed).await;
     }
 
     /// Ends what was left open by whoever committed last, while what is pending hides whose it is.
     async fn unblock(&mut self, worker: &Loop, places: &[TopicPartition]) {
-        self.look(worker).await;
+        self.list(worker).await;
         if let Ok(metadata) = worker.member.last_metadata(places).await {
             worker.world.count(Course::Unblocked);
-            self.succeed(worker, metadata.iter().map(|told| &**told))
-                .await;
+            let metadata = metadata.iter().map(|told| &**told);
+            self.miss(worker.world.now(), &seats_of(worker, metadata));
+        }
+        let gone = self.gone();
+        self.end_those(worker, gone).await;
+    }
+
+    async fn list(&mut self, worker: &Loop) {
+        let listed = others(&worker.world, worker.life, &worker.instance).await;
+        self.is_known = listed.is_some();
+        let Some(present) = listed else {
+            return;
+        };
+        let now = worker.world.now();
+        let left = self.present.difference(&present);
+        self.gone.extend(left.map(|seat| (seat.clone(), now)));
+        self.gone
+            .retain(|seat, since| !present.contains(seat) && now - *since < OPEN_MAX);
+        self.ended.retain(|seat| !present.contains(seat));
+        self.present = present;
+    }
+
+    /// These were there before. Returns those of whose going nothing was known.
+    fn miss(&mut self, now: i64, seats: &BTreeSet<String>) -> BTreeSet<String> {
+        if !self.is_known {
+            return BTreeSet::new();
+        }
+        let mut missed = &(seats - &self.present) - &self.ended;
+        missed.retain(|seat| !self.gone.contains_key(seat));
+        self.gone.extend(missed.iter().map(|seat| (seat.clone(), now)));
+        missed
+    }
+
+    fn gone(&self) -> BTreeSet<String> {
+        let is_known = self.is_known;
+        self.gone.keys().filter(|_| is_known).cloned().collect()
+    }
+
+    async fn end_those(&mut self, worker: &Loop, seats: BTreeSet<String>) {
+        for seat in seats {
+            if end(worker, &seat).await {
+                self.gone.remove(&seat);
+                self.ended.insert(seat);
+            }
         }
     }
+}
+
+fn seats_of<'m>(worker: &Loop, metadata: impl Iterator<Item = &'m str>) -> BTreeSet<String> {
+    let tokens = metadata.filter_map(Token::from_metadata);
+    let others = tokens.filter(|token| *token.instance != *worker.instance);
+    others
+        .map(|token| seat_of(&token.instance, token.worker))
+        .collect()
 }
 
 pub fn seat_of(instance: &str, worker: u32) -> String {
@@ -197,15 +235,16 @@ async fn others(world: &World, life: usize, instance: &Rc<str>) -> Option<BTreeS
     world.ask(life, Request::Read, list).await.ok()
 }
 
-/// Ends what a seat left open that is gone.
-async fn end(worker: &Loop, seat: &str) {
+/// Ends what a seat left open that is gone. Returns whether there is nothing more to be tried.
+async fn end(worker: &Loop, seat: &str) -> bool {
     worker.note(|| format!("{seat} is gone"));
-    worker.world.count(Course::Succeeded);
     let mut producer = Producer::new(&worker.world, worker.life, seat);
     for _ in 0..TRIES {
         if producer.init().await.is_some() {
-            return;
+            worker.world.count(Course::Succeeded);
+            return true;
         }
         worker.look_after_seat();
     }
+    false
 }

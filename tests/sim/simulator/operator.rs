@@ -101,6 +101,13 @@ async fn process(world: Rc<World>, life: usize) {
 /// A worker's thread. Where one fails, the process ends, and is started again.
 async fn work(world: Rc<World>, life: usize, worker: Loop) {
     let halt = worker.run_and_leave().await;
+    if let Halt::Failed(what) = &halt {
+        let what = what.clone();
+        world.violate(Violation {
+            name: "process-failed",
+            what,
+        });
+    }
     let life = &mut world.lives.borrow_mut()[life];
     life.workers -= 1;
     if halt != Halt::Stopped {

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(4500);
 const RATE: u64 = 8;
 const INTERVAL: &str = "2s";
 /// Late ends between two looks of the judge.
-const ENDS: u32 = 8;
+const ENDS: u64 = 8;
 
 #[test]
 fn a_build_that_keeps_its_producers_tears_a_transaction() {
@@ -58,6 +58,7 @@ fn the_same_late_ends_tear_nothing_where_producers_are_replaced() {
         Verdict::Right(output) => println!("{}", output.trim()),
         Verdict::Wrong(output) => panic!("{output}"),
     }
+    assert!(control.ends >= ENDS, "only {} ends came late", control.ends);
 }
 
 struct Control {
@@ -65,8 +66,8 @@ struct Control {
     meddler: Meddler,
     stage: Stage,
     _life: Millstream,
-    /// So far.
-    ends: u32,
+    /// That came late, so far.
+    ends: u64,
 }
 
 impl Control {
@@ -88,11 +89,11 @@ impl Control {
         }
     }
 
-    fn judge_after(&mut self, ends: u32) -> Verdict {
+    fn judge_after(&mut self, ends: u64) -> Verdict {
         for _ in 0..ends {
             self.meddler.add(Plan::late_end(&mut self.dice));
             std::thread::sleep(PAUSE);
-            self.ends += 1;
+            self.ends += self.meddler.take_met().values().sum::<u64>();
         }
         self.stage.are_whole()
     }

@@ -138,6 +138,11 @@ fn what_a_run_never_met_is_missing() {
     tally.reloads[0] = 1;
     assert_eq!(missing(&tally), []);
     let mut other = Tally::default();
-    other.meddled([(("Produce", "lost"), 1), (("EndTxn", "held"), 1)].into());
+    let unheard = [
+        (("Produce", "lost"), 1),
+        (("EndTxn", "held"), 1),
+        (("EndTxn", "twice"), 1),
+    ];
+    other.meddled(unheard.into());
     assert!(missing(&other).contains(&Mark::EndFault));
 }

@@ -83,9 +83,10 @@ impl Tally {
         self.only_broker + self.one_of_three + self.coordinators
     }
 
-    /// Those of which no client can know what became of its request. One that is held for a while is waited for, mostly.
+    /// Those of which no client can know what became of its request. One that is held for a while is waited for, mostly; of one that is doubled
+    /// the first answer is heard.
     fn ends(&self) -> u64 {
-        let is_fault = |kind: &str| !matches!(kind, "held" | "answer held");
+        let is_fault = |kind: &str| !matches!(kind, "held" | "answer held" | "twice");
         let met = self.met.iter();
         let ends = met.filter(|((name, kind), _)| *name == "EndTxn" && is_fault(kind));
         ends.map(|(_, count)| count).sum()
