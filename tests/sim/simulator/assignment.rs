@@ -193,7 +193,8 @@ impl Succession {
         }
         let mut missed = &(seats - &self.present) - &self.ended;
         missed.retain(|seat| !self.gone.contains_key(seat));
-        self.gone.extend(missed.iter().map(|seat| (seat.clone(), now)));
+        self.gone
+            .extend(missed.iter().map(|seat| (seat.clone(), now)));
         missed
     }
 
