@@ -5,27 +5,27 @@ use super::*;
 use crate::cluster::Producer as _;
 use millstream_engine::record::Headers;
 
-/// On librdkafka's own mock of a broker, which answers late. A record that is under way as its client is destroyed may end the process.
-#[test]
-fn nothing_is_under_way_when_a_client_is_destroyed() {
+/// With a transaction begun, and with its mock, which it has for as long as it lives.
+fn begun(
+    topics: &[String],
+    settings: &[(&str, &str)],
+) -> (Producer, *mut sys::rd_kafka_mock_cluster_t) {
     let mut config = ClientConfig::new();
     config
         .set("test.mock.num.brokers", "1")
-        .set("transactional.id", "seat")
-        .set("linger.ms", "0");
-    let mut producer = Producer::new(&config, &["out".to_owned()]).unwrap();
+        .set("transactional.id", "seat");
+    for &(name, value) in settings {
+        config.set(name, value);
+    }
+    let producer = Producer::new(&config, topics).unwrap();
     producer.init(Duration::from_secs(30)).unwrap();
     producer.begin().unwrap();
-    let native = producer.native;
-    let answers_after = |millis| {
-        // SAFETY: the client has its mock for as long as it lives.
-        unsafe {
-            let mock = sys::rd_kafka_handle_mock_cluster(native);
-            sys::rd_kafka_mock_topic_create(mock, c"out".as_ptr(), 2, 1);
-            sys::rd_kafka_mock_broker_set_rtt(mock, -1, millis);
-        }
-    };
-    answers_after(0);
+    // SAFETY: the client is alive.
+    let mock = unsafe { sys::rd_kafka_handle_mock_cluster(producer.native) };
+    (producer, mock)
+}
+
+fn send(producer: &mut Producer, partition: u32) {
     let headers = Headers::default();
     let record = Record {
         key: None,
@@ -33,11 +33,22 @@ fn nothing_is_under_way_when_a_client_is_destroyed() {
         timestamp: -1,
         headers: headers.of(0),
     };
-    let send = |producer: &mut Producer| {
-        for partition in [0, 1] {
-            producer.send(0, Some(partition), &record).unwrap();
+    producer.send(0, Some(partition), &record).unwrap();
+}
+
+/// On librdkafka's own mock of a broker, which answers late. A record that is under way as its client is destroyed may end the process.
+#[test]
+fn nothing_is_under_way_when_a_client_is_destroyed() {
+    let (mut producer, mock) = begun(&["out".to_owned()], &[("linger.ms", "0")]);
+    let answers_after = |millis| {
+        // SAFETY: the mock is alive.
+        unsafe {
+            sys::rd_kafka_mock_topic_create(mock, c"out".as_ptr(), 2, 1);
+            sys::rd_kafka_mock_broker_set_rtt(mock, -1, millis);
         }
     };
+    answers_after(0);
+    let send = |producer: &mut Producer| [0, 1].map(|partition| send(producer, partition));
     // The partitions are in the transaction: what comes next is sent at once.
     send(&mut producer);
     producer.flush(&|| false).unwrap();
@@ -57,30 +68,15 @@ fn nothing_is_under_way_when_a_client_is_destroyed() {
 #[test]
 fn no_partition_is_added_to_a_transaction_that_was_let_go() {
     let additions = |lets_go: bool| {
-        let mut config = ClientConfig::new();
-        config
-            .set("test.mock.num.brokers", "1")
-            .set("transactional.id", "seat")
-            .set("reconnect.backoff.max.ms", "100");
-        let mut producer = Producer::new(&config, &["out".to_owned()]).unwrap();
-        producer.init(Duration::from_secs(30)).unwrap();
-        producer.begin().unwrap();
-        // SAFETY: the client has its mock for as long as it lives.
-        let mock = unsafe {
-            let mock = sys::rd_kafka_handle_mock_cluster(producer.native);
+        let settings = [("reconnect.backoff.max.ms", "100")];
+        let (mut producer, mock) = begun(&["out".to_owned()], &settings);
+        // SAFETY: the mock is alive.
+        unsafe {
             sys::rd_kafka_mock_topic_create(mock, c"out".as_ptr(), 1, 1);
             sys::rd_kafka_mock_start_request_tracking(mock);
             sys::rd_kafka_mock_broker_set_down(mock, 1);
-            mock
-        };
-        let headers = Headers::default();
-        let record = Record {
-            key: None,
-            value: Some(b"value"),
-            timestamp: -1,
-            headers: headers.of(0),
-        };
-        producer.send(0, Some(0), &record).unwrap();
+        }
+        send(&mut producer, 0);
         if lets_go {
             producer.stop_adding();
         }
@@ -111,17 +107,10 @@ fn requests(mock: *mut sys::rd_kafka_mock_cluster_t, key: i16) -> usize {
 #[test]
 fn a_request_that_leaves_again_is_counted() {
     let check = |turned_away: Option<i16>, expected: Sends| {
-        let mut config = ClientConfig::new();
-        config
-            .set("test.mock.num.brokers", "1")
-            .set("transactional.id", "seat");
-        let producer = Producer::new(&config, &[]).unwrap();
-        producer.init(Duration::from_secs(30)).unwrap();
-        producer.begin().unwrap();
+        let (producer, mock) = begun(&[], &[]);
         let offsets = list([("in", 0, Some(1))]);
-        // SAFETY: the client has its mock for as long as it lives; the error is copied, and the group is destroyed below.
+        // SAFETY: the mock is alive; the error is copied, and the group is destroyed below.
         let group = unsafe {
-            let mock = sys::rd_kafka_handle_mock_cluster(producer.native);
             sys::rd_kafka_mock_topic_create(mock, c"in".as_ptr(), 1, 1);
             if let Some(key) = turned_away {
                 let error =
